@@ -1,0 +1,95 @@
+"""From a configuration to the lists of resources of this host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+from mlflow_onprem import credentials as credentials_module
+from mlflow_onprem import facts as facts_module
+from mlflow_onprem import health, stages
+from mlflow_onprem.config import Config
+from mlflow_onprem.credentials import Credentials
+from mlflow_onprem.engine import Stack
+from mlflow_onprem.errors import NotVisible
+from mlflow_onprem.facts import Facts
+from mlflow_onprem.host import LocalHost
+from mlflow_onprem.object_store import MinioStore
+from mlflow_onprem.secret import Secret
+from mlflow_onprem.sql import SqlSession
+from mlflow_onprem.stages import inputs, minio, postgres
+from mlflow_onprem.stages.connections import Connections
+from mlflow_onprem.stages.inputs import External
+from mlflow_onprem.systemd import Systemd
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A host's stack and what it was made from."""
+
+    config: Config
+    credentials: Credentials
+    facts: Facts
+    external: External
+    to: Connections
+    stack: Stack
+    sql: SqlSession
+
+    def probes(self) -> tuple[health.Probe, ...]:
+        """How to ask the three services of this configuration."""
+        unit = postgres.unit(self.facts) if self.config.postgres.mode == "local" else None
+        return health.probes(self.config, minio.endpoint(self.config.minio), unit)
+
+    def close(self) -> None:
+        """End the database session."""
+        self.sql.close()
+
+
+def assemble(host: LocalHost, config: Config, credentials: Credentials | None = None) -> Assembly:
+    """Read what the lists depend on and build them; connects to nothing yet.
+
+    Anyone but root gets lists with invented secrets: those resources show as hidden.
+    Raises ConfigError, Refused, OnPremError (damaged credentials).
+    """
+    external = External()
+    try:
+        external = inputs.read(host, config)
+        found = credentials or credentials_module.load_or_invent(host)
+    except NotVisible:
+        found = credentials_module.invent()
+    sql = SqlSession(host, *_administrator(config, external))
+    if host.is_root and (config.postgres.mode == "external" or host.stat(f"/var/run/postgresql/.s.PGSQL.{config.postgres.port}")):
+        sql.start()  # it loads while we look at the rest
+    facts = facts_module.gather(host, python=config.mlflow.python, wanted_postgres=config.postgres.version, postgres_port=config.postgres.port)
+    units = [*(["minio.service"] if config.minio.mode == "local" else []), "mlflow.service"]
+    if config.postgres.mode == "local":
+        units += [postgres.unit(facts), postgres.BOOT_UNIT]
+    access_key, secret_key = external.s3 or (found.minio_root_user, found.minio_root_password)
+    to = Connections(Systemd(host, tuple(units)), sql, MinioStore(minio.endpoint(config.minio), access_key, secret_key, config.minio.region))
+    stack = stages.build(config, found, facts, external, to, _uv())
+    return Assembly(config, found, facts, external, to, stack, sql)
+
+
+def _administrator(config: Config, external: External) -> tuple[dict[str, str | Secret], str | None]:
+    """How to connect as the one who may make roles and databases, and as which account of the operating system."""
+    if config.postgres.mode == "local":
+        return {"host": "/var/run/postgresql", "port": str(config.postgres.port), "user": "postgres"}, "postgres"
+    parts = urlsplit(config.postgres.url or "")
+    parameters: dict[str, str | Secret] = {"host": parts.hostname or "", "port": str(parts.port or 5432), "user": parts.username or ""}
+    if external.postgres_password is not None:
+        parameters["password"] = external.postgres_password
+    return {**parameters, **dict(parse_qsl(parts.query))}, None
+
+
+def _uv() -> str:
+    from uv import find_uv_bin
+
+    return find_uv_bin()
+
+
+def probes_and_systemd(host: LocalHost, config: Config) -> tuple[tuple[health.Probe, ...], Systemd]:
+    """What `status` asks, found without credentials and without looking at anything else."""
+    version = facts_module.postgres_version(host, config.postgres.version, config.postgres.port)
+    unit = postgres.unit_of(version) if config.postgres.mode == "local" else None
+    units = [*(["minio.service"] if config.minio.mode == "local" else []), "mlflow.service", *([unit] if unit else [])]
+    return health.probes(config, minio.endpoint(config.minio), unit), Systemd(host, tuple(units))

@@ -1,0 +1,56 @@
+"""The command line: verbs and options, errors to exit codes. The only place that exits."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mlflow_onprem import __version__
+from mlflow_onprem.cli import config, sandbox, stack
+from mlflow_onprem.cli.run import report_error
+from mlflow_onprem.errors import ExitCode, OnPremError
+
+app = typer.Typer(
+    name="mlflow-onprem",
+    help="One plain server becomes a complete, self-hosted MLflow Tracking stack, and stays one.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals hold secrets
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """One plain server becomes a complete, self-hosted MLflow Tracking stack, and stays one."""
+
+
+stack.register(app)
+app.add_typer(config.app, name="config")
+app.add_typer(sandbox.app, name="sandbox")
+
+
+def main() -> None:
+    """Run one command and exit with its code."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"mlflow-onprem {__version__}")
+        sys.exit(ExitCode.OK)
+    try:
+        code = app(standalone_mode=False)
+    except OnPremError as error:
+        report_error(error)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        print("stopped; nothing was being changed", file=sys.stderr)
+        sys.exit(ExitCode.FAILED)
+    except Exception as error:
+        # Wrong usage is typer's to explain: it knows the verb and its options.
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        sys.exit(getattr(error, "exit_code", ExitCode.USAGE))
+    sys.exit(code if isinstance(code, int) else ExitCode.OK)

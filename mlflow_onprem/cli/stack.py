@@ -1,0 +1,97 @@
+"""The verbs of the running stack: plan, install, status, client-env."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from mlflow_onprem.cli.run import ConfigOption, JsonOption, VerboseOption, emit, exclusive, interruptible
+from mlflow_onprem.errors import ExitCode
+
+
+class Shell(str, Enum):
+    """Forms of `client-env`."""
+
+    sh = "sh"
+    fish = "fish"
+    powershell = "powershell"
+    dotenv = "dotenv"
+    notebook = "notebook"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the program."""
+    app.command()(plan)
+    app.command()(install)
+    app.command()(status)
+    app.command("client-env")(client_env)
+
+
+def plan(config: ConfigOption = None, as_json: JsonOption = False) -> int:
+    """Show every resource that would change, field by field. Changes nothing."""
+    from mlflow_onprem import engine, render
+    from mlflow_onprem.assembly import assemble
+    from mlflow_onprem.config_file import load
+    from mlflow_onprem.host import LocalHost
+
+    host = LocalHost()
+    assembly = assemble(host, load(config).config)
+    found = engine.plan(host, assembly.stack)
+    assembly.close()
+    emit("plan", render.plan_json(found), render.plan_text(found), as_json=as_json)
+    return ExitCode.CHANGES if found.changes else ExitCode.OK
+
+
+def install(config: ConfigOption = None, as_json: JsonOption = False, verbose: VerboseOption = False) -> int:
+    """Make this host the stack; run again, it changes nothing."""
+    from mlflow_onprem import engine, health, preflight, progress, render
+    from mlflow_onprem.assembly import assemble
+    from mlflow_onprem.commands.client_env import next_steps
+    from mlflow_onprem.config_file import load
+    from mlflow_onprem.host import LocalHost
+
+    loaded, host = load(config), LocalHost()
+    with exclusive(), progress.make(verbose=verbose) as shown, interruptible(host, shown) as stop:
+        host.on_say, host.on_progress = shown.say, shown.transfer
+        assembly = assemble(host, loaded.config)
+        preflight.check(host, assembly)
+        report = engine.converge(host, assembly.stack, shown.event, stop)
+        verdicts = health.wait(host, assembly.to.systemd, assembly.probes())
+        assembly.close()
+    changed = f"{len(report.changed)} changed, {report.unchanged} as wanted, in {report.seconds:.1f} s"
+    text = "\n".join([render.status_text(verdicts), "", changed, *next_steps(loaded.config, assembly.facts)])
+    emit("install", render.report_json(report, verdicts), text, as_json=as_json)
+    return ExitCode.OK
+
+
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> int:
+    """Ask 9000, 5432 and 5000 whether they really serve. Needs no root."""
+    from mlflow_onprem import health, render
+    from mlflow_onprem.assembly import probes_and_systemd
+    from mlflow_onprem.config_file import load
+    from mlflow_onprem.host import LocalHost
+
+    asked, systemd = probes_and_systemd(LocalHost(), load(config).config)
+    verdicts = health.look(systemd, asked)
+    healthy = all(each.healthy for each in verdicts)
+    body = {"healthy": healthy, "services": [render.verdict_json(each) for each in verdicts]}
+    emit("status", body, render.status_text(verdicts), as_json=as_json)
+    return ExitCode.OK if healthy else ExitCode.UNHEALTHY
+
+
+def client_env(
+    shell: Annotated[Shell, typer.Option(help="The form to print.")] = Shell.sh,
+    user: Annotated[str | None, typer.Option(metavar="NAME", help="For this account; its password is left to be filled in.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Print what a client needs, ready to paste. As root it hands the administrator's account over."""
+    from mlflow_onprem.commands.client_env import form, variables
+    from mlflow_onprem.config_file import load
+    from mlflow_onprem.host import LocalHost
+
+    pairs, notes = variables(LocalHost(), load(config).config, user)
+    emit("client-env", {"variables": pairs, "notes": notes}, form(shell.value, pairs, notes), as_json=as_json)
+    return ExitCode.OK

@@ -1,0 +1,120 @@
+"""What a host is, as far as the lists of resources depend on it. Read once, without changing anything."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlflow_onprem.errors import CommandFailed, Refused
+from mlflow_onprem.host import Host
+from mlflow_onprem.resources.packages import candidate
+
+#: PostgreSQL of each distribution release.
+DISTRIBUTION_POSTGRES = {"jammy": 14, "noble": 16, "bookworm": 15, "trixie": 17}
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+CLUSTER_NOTE = "/var/lib/mlflow-onprem/postgres-cluster"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One host. Memory is in bytes; `python` is a path, or "apt" or "uv" where the interpreter is still to come.
+
+    `postgres_shared` is True where the cluster was there before us: then its settings are not ours.
+    """
+
+    architecture: str
+    codename: str
+    names: tuple[str, ...]
+    cores: int
+    memory: int
+    python: str
+    postgres_version: int
+    postgres_shared: bool
+
+
+def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_port: int) -> Facts:
+    """Look at the host. Raises Refused for a machine this cannot work on."""
+    release = parse_os_release((host.read("/etc/os-release") or b"").decode())
+    codename = release.get("VERSION_CODENAME", "")
+    machine = host.run(["uname", "-m"]).out.strip()
+    if machine not in ARCHITECTURES:
+        raise Refused(f"this machine is {machine}; x86_64 and aarch64 are supported")
+    cluster = _cluster(host, wanted_postgres, postgres_port)
+    version = postgres_version(host, wanted_postgres, postgres_port)
+    note = host.read(CLUSTER_NOTE)
+    memory = parse_meminfo((host.read("/proc/meminfo") or b"").decode())
+    cores = len(re.findall(rb"^processor\s*:", host.read("/proc/cpuinfo") or b"", re.MULTILINE)) or 1
+    return Facts(
+        architecture=ARCHITECTURES[machine],
+        codename=codename,
+        names=_names(host),
+        cores=cores,
+        memory=memory,
+        python=_python(host, python),
+        postgres_version=version,
+        postgres_shared=note.decode().strip() == "shared" if note is not None else cluster is not None,
+    )
+
+
+def postgres_version(host: Host, wanted: int | None, port: int) -> int:
+    """The major version in use here: the cluster's on our port, otherwise the wanted one, otherwise the distribution's. Raises Refused."""
+    release = parse_os_release((host.read("/etc/os-release") or b"").decode())
+    version = _cluster(host, wanted, port) or wanted or DISTRIBUTION_POSTGRES.get(release.get("VERSION_CODENAME", ""))
+    if version is None:
+        raise Refused(f"this is {release.get('PRETTY_NAME', 'an unknown system')}; Ubuntu 22.04 and 24.04, Debian 12 and 13 are supported")
+    return version
+
+
+def _cluster(host: Host, wanted: int | None, port: int) -> int | None:
+    """The version of the cluster `main` that is there and, by its configuration, on our port."""
+    for name in reversed(host.listdir("/etc/postgresql")):
+        if not name.isdigit() or (wanted is not None and int(name) != wanted):
+            continue
+        conf = host.read(f"/etc/postgresql/{name}/main/postgresql.conf")
+        if conf is not None and parse_port(conf.decode(errors="replace")) == port:
+            return int(name)
+    return None
+
+
+def _python(host: Host, version: str) -> str:
+    path = f"/usr/bin/python{version}"
+    if host.stat(path) is not None:
+        try:
+            # A release candidate (Ubuntu 22.04's universe has 3.11.0rc1) is not a Python to run a service on.
+            if re.fullmatch(r"Python \d+\.\d+\.\d+\+?", host.run([path, "--version"]).out.strip()):
+                return path
+        except CommandFailed:
+            pass
+    offered = candidate(host, f"python{version}")
+    return "apt" if offered is not None and "rc" not in offered else "uv"
+
+
+def _names(host: Host) -> tuple[str, ...]:
+    name = socket.gethostname()
+    own = {name, name.partition(".")[0]}
+    for line in (host.read("/etc/hosts") or b"").decode(errors="replace").splitlines():
+        fields = line.partition("#")[0].split()
+        if len(fields) > 1 and own & set(fields[1:]):
+            own |= set(fields[1:])
+    addresses = host.run(["hostname", "-I"], ok=(0, 1)).out.split()
+    return (*sorted(own - {"localhost"}), *sorted(each for each in addresses if not each.startswith("fe80")))
+
+
+def parse_os_release(text: str) -> Mapping[str, str]:
+    """/etc/os-release as a mapping."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    return {key: value.strip().strip("\"'") for key, _, value in pairs}
+
+
+def parse_meminfo(text: str) -> int:
+    """Total memory in bytes from /proc/meminfo."""
+    match = re.search(r"^MemTotal:\s+(\d+) kB$", text, re.MULTILINE)
+    return int(match.group(1)) * 1024 if match else 0
+
+
+def parse_port(text: str) -> int:
+    """The port in a postgresql.conf: the last one that is not a comment, 5432 where none stands."""
+    found = re.findall(r"^\s*port\s*=?\s*'?(\d+)", text, re.MULTILINE)
+    return int(found[-1]) if found else 5432

@@ -1,0 +1,168 @@
+"""Whether the three ports really serve: each probe demands an answer only the right service gives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from mlflow_onprem.config import Config
+from mlflow_onprem.errors import Unhealthy
+from mlflow_onprem.host import Host
+from mlflow_onprem.systemd import Systemd, journal_tail
+
+TIMEOUT = 5.0  # seconds, for one answer
+DEADLINE = 120.0  # seconds, for the stack to come up
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One service: what systemd says (None for an external one), what its port proves, and how long the proof took."""
+
+    name: str
+    unit: str | None
+    port: int
+    active: bool | None
+    healthy: bool
+    detail: str
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How to ask one service. `check` returns what is proven, or raises ProbeFailed."""
+
+    name: str
+    unit: str | None
+    port: int
+    check: Callable[[], str]
+
+
+class ProbeFailed(Exception):
+    """The port did not prove itself; the text says why in plain words."""
+
+
+def probes(config: Config, store_endpoint: str, postgres_unit: str | None) -> tuple[Probe, ...]:
+    """One probe for each of the three services, external ones included."""
+    local_store, local_sql = config.minio.mode == "local", config.postgres.mode == "local"
+    sql_host, sql_port = ("127.0.0.1", config.postgres.port) if local_sql else _sql_address(config.postgres.url or "")
+    bind = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.mlflow.bind, config.mlflow.bind)  # noqa: S104  # compared, not bound
+    mlflow = f"http://{bind}:{config.mlflow.port}"
+    store_port = (
+        config.minio.port if local_store else int(store_endpoint.rpartition(":")[2].strip("/") or 0) if store_endpoint.count(":") > 1 else 443
+    )
+    return (
+        Probe("minio", "minio.service" if local_store else None, store_port, lambda: check_store(store_endpoint, minio=local_store)),
+        Probe("postgres", postgres_unit, sql_port, lambda: check_postgres(sql_host, sql_port)),
+        Probe("mlflow", "mlflow.service", config.mlflow.port, lambda: check_mlflow(mlflow)),
+    )
+
+
+def check_store(endpoint: str, *, minio: bool) -> str:
+    """The store is ready to read and write (its own readiness probe), or, for a foreign one, speaks S3."""
+    if minio:
+        status, server, _ = _get(f"{endpoint}/minio/health/cluster")
+        if status != 200:
+            raise ProbeFailed(f"answers HTTP {status} to its readiness probe: it cannot write now")
+        if "minio" not in server.lower() and "silo" not in server.lower():
+            raise ProbeFailed(f"something else answers on this port ({server or 'unnamed'})")
+        return "ready to read and write"
+    status, _, body = _get(endpoint)
+    if b"<Error>" not in body and b"ListAllMyBucketsResult" not in body:
+        raise ProbeFailed(f"answers HTTP {status}, and not as S3 does")
+    return "speaks S3"
+
+
+def check_postgres(address: str, port: int) -> str:
+    """The server accepts connections (libpq's own ping, which needs no account)."""
+    from psycopg import pq
+
+    answer = pq.PGconn.ping(f"host={address} port={port} connect_timeout={TIMEOUT:.0f} dbname=postgres user=mlflow_onprem_probe".encode())
+    reasons = {
+        pq.Ping.REJECT: "is there and refuses connections: it is starting, stopping or recovering",
+        pq.Ping.NO_RESPONSE: "nothing answers on this port as PostgreSQL does",
+        pq.Ping.NO_ATTEMPT: "could not be asked",
+    }
+    if answer != pq.Ping.OK:
+        raise ProbeFailed(reasons[pq.Ping(answer)])
+    return "accepts connections"
+
+
+def check_mlflow(url: str) -> str:
+    """MLflow's own health answer, and its version from the server-info route."""
+    status, _, body = _get(f"{url}/health")
+    if status != 200 or body.strip() != b"OK":
+        raise ProbeFailed(f"answers HTTP {status} to /health, and not MLflow's OK")
+    status, _, body = _get(f"{url}/version")
+    text = body.decode(errors="replace").strip()
+    if status != 200 or not text[:1].isdigit():
+        raise ProbeFailed(f"answers HTTP {status} to /version, and not a version")
+    return f"MLflow {text} serves"
+
+
+def look(systemd: Systemd | None, asked: Sequence[Probe]) -> tuple[Verdict, ...]:
+    """Ask all services at once."""
+    with ThreadPoolExecutor(max_workers=len(asked)) as pool:
+        return tuple(pool.map(lambda probe: _ask(systemd, probe), asked))
+
+
+def wait(host: Host, systemd: Systemd, asked: Sequence[Probe], deadline: float = DEADLINE) -> tuple[Verdict, ...]:
+    """Ask until all are healthy. Raises Unhealthy after `deadline` seconds, with the journal of the first that is not."""
+    end = time.monotonic() + deadline
+    while True:
+        systemd.forget()
+        verdicts = look(systemd, asked)
+        sick = next((each for each in verdicts if not each.healthy), None)
+        if sick is None:
+            return verdicts
+        if time.monotonic() > end:
+            journal = journal_tail(host, sick.unit) if sick.unit else ""
+            hint = f"`mlflow-onprem logs {sick.name}` shows all of it" if sick.unit else "that service is not ours: ask whoever runs it"
+            raise Unhealthy(f"{sick.name} on port {sick.port} is not healthy after {deadline:.0f} s: {sick.detail}", hint, journal)
+        time.sleep(0.2)
+
+
+def _ask(systemd: Systemd | None, probe: Probe) -> Verdict:
+    active = None
+    state = ""
+    if systemd is not None and probe.unit is not None:
+        status = systemd.status(probe.unit)
+        active, state = status.active == "active", {"not-found": "not installed", "masked": "masked"}.get(status.load, status.active)
+    started = time.monotonic()
+    try:
+        healthy, detail = True, probe.check()
+    except ProbeFailed as failed:
+        healthy, detail = False, str(failed)
+    if active is False:
+        healthy, detail = False, f"its unit is {state}" + (f"; the port {detail}" if healthy else "")
+    return Verdict(probe.name, probe.unit, probe.port, active, healthy, detail, round((time.monotonic() - started) * 1000, 1))
+
+
+def _get(url: str) -> tuple[int, str, bytes]:
+    """Status, Server header and the first bytes of the body, within TIMEOUT altogether; never through a proxy: these are our own ports."""
+    import requests
+
+    end = time.monotonic() + TIMEOUT
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            with session.get(url, timeout=TIMEOUT, stream=True, allow_redirects=False) as answer:
+                body = b""
+                for chunk in answer.iter_content(1024):
+                    body += chunk
+                    if len(body) > 4096 or time.monotonic() > end:
+                        break
+                return answer.status_code, answer.headers.get("Server", ""), body
+    except requests.Timeout:
+        raise ProbeFailed(f"accepts the connection and does not answer within {TIMEOUT:.0f} s") from None
+    except requests.RequestException as failed:
+        text = str(failed)
+        raise ProbeFailed("nothing listens on this port" if "refused" in text else "does not speak HTTP, or broke off") from None
+
+
+def _sql_address(url: str) -> tuple[str, int]:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 5432

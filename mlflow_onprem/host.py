@@ -1,0 +1,373 @@
+"""The only door to the operating system: processes, files, accounts.
+
+`LocalHost(root=...)` maps every path below another root, so file work is tested for real without privileges.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import os
+import pwd
+import shlex
+import shutil
+import signal
+import stat as stat_module
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from mlflow_onprem.errors import CommandFailed, NotVisible, OnPremError
+from mlflow_onprem.secret import Secret
+
+TAIL_LINES = 20
+#: A program that is talked to while it runs.
+Session: TypeAlias = "subprocess.Popen[str]"
+#: What a child inherits besides PATH and the locale: a company's proxy and CA reach apt, pip, uv and our own requests alike.
+PASSED_ON = (
+    "http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL",
+    "PIP_FIND_LINKS", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_CACHE_DIR", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_PYTHON_INSTALL_MIRROR",
+    "UV_FIND_LINKS", "UV_OFFLINE", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GOFLAGS", "TMPDIR",
+)  # fmt: skip
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a program left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What we manage of a path. `kind` is file, directory, symlink or other; `mtime` is in seconds since the epoch, `changed_ns` the inode's change time in ns."""
+
+    kind: str
+    mode: int
+    owner: str
+    group: str
+    size: int
+    mtime: float
+    changed_ns: int
+
+
+class Host(Protocol):
+    """Everything a resource may do to a host."""
+
+    @property
+    def is_root(self) -> bool: ...
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: str | Secret | None = None,
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 60,
+        ok: Sequence[int] = (0,),
+        hint: str = "",
+    ) -> Result: ...
+    def read(self, path: str) -> bytes | None: ...
+    def stat(self, path: str) -> Stat | None: ...
+    def listdir(self, path: str) -> list[str]: ...
+    def readlink(self, path: str) -> str | None: ...
+    def write(self, path: str, content: bytes, *, mode: int, owner: str, group: str) -> None: ...
+    def mkdir(self, path: str, *, mode: int, owner: str, group: str) -> None: ...
+    def set_attributes(self, path: str, *, mode: int, owner: str, group: str) -> None: ...
+    def symlink(self, path: str, target: str) -> None: ...
+    def rename(self, source: str, target: str) -> None: ...
+    def remove(self, path: str) -> None: ...
+    def local(self, path: str) -> Path: ...
+    def say(self, text: str) -> None: ...
+    def progress(self, what: str, done: int, total: int) -> None: ...
+
+
+class LocalHost:
+    """This machine, or the tree below `root`."""
+
+    def __init__(self, root: str | Path = "/") -> None:
+        self.root = Path(root)
+        self.on_say: Callable[[str], None] = lambda _: None
+        self.on_progress: Callable[[str, int, int], None] = lambda *_: None
+        self._children: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def is_root(self) -> bool:
+        return os.geteuid() == 0
+
+    def local(self, path: str) -> Path:
+        """Where `path` is for this process."""
+        if not path.startswith("/"):
+            raise ValueError(f"not an absolute path: {path}")
+        return Path(path) if self.root == Path("/") else self.root / path.lstrip("/")
+
+    def say(self, text: str) -> None:
+        """Tell whoever watches what we are waiting for."""
+        self.on_say(text)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Tell whoever watches how far a transfer is, in bytes; `total` is 0 where it is not known."""
+        self.on_progress(what, done, total)
+
+    # processes -----------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: str | Secret | None = None,
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 60,
+        ok: Sequence[int] = (0,),
+        hint: str = "",
+    ) -> Result:
+        """Run a program without a shell, with a small environment and its input closed or given.
+
+        `timeout` is in seconds. Raises CommandFailed for any exit status not in `ok`, and for a program that is not there.
+        """
+        text = stdin.reveal() if isinstance(stdin, Secret) else stdin
+        command = shlex.join(argv)
+        try:
+            child = self.spawn(argv, user=user, env=env, with_input=text is not None)
+        except FileNotFoundError as missing:
+            raise CommandFailed(command, 127, f"{argv[0]}: not found", hint) from missing
+        try:
+            out, err = child.communicate(text, timeout=timeout)
+        except subprocess.TimeoutExpired as late:
+            _end(child)
+            out, err = child.communicate()
+            raise CommandFailed(command, None, _tail(out + err), hint or f"it had {timeout:.0f} seconds") from late
+        except BaseException:
+            _end(child)
+            raise
+        finally:
+            with self._lock:
+                self._children.discard(child)
+        if child.returncode not in ok:
+            raise CommandFailed(command, child.returncode, _tail(err if err.strip() else out), hint)
+        return Result(child.returncode, out, err)
+
+    def spawn(
+        self, argv: Sequence[str], *, user: str | None = None, env: Mapping[str, str] | None = None, with_input: bool = True
+    ) -> subprocess.Popen[str]:
+        """Start a program that is talked to over its standard input and output."""
+        settings: dict[str, Any] = {}
+        if user is not None and self.is_root:
+            account = pwd.getpwnam(user)
+            settings = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": os.getgrouplist(user, account.pw_gid)}
+        child = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.PIPE if with_input else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=environment(env),
+            cwd="/",
+            start_new_session=True,  # Ctrl-C reaches us, not apt in the middle of a package
+            **settings,
+        )
+        with self._lock:
+            self._children.add(child)
+        return child
+
+    def interactive(self, argv: Sequence[str]) -> int:
+        """Hand the terminal to a program until it ends; returns its exit status."""
+        return subprocess.run(list(argv), env=environment(), cwd="/", check=False).returncode
+
+    def stop_children(self) -> None:
+        """Ask every program that still runs for us to end (after Ctrl-C)."""
+        with self._lock:
+            children = list(self._children)
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGTERM)
+
+    # files ---------------------------------------------------------------------------------------------------------
+
+    def read(self, path: str) -> bytes | None:
+        """The content, or None where there is no such file. Raises NotVisible where this user may not look."""
+        with _looking(path):
+            try:
+                return self.local(path).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def stat(self, path: str) -> Stat | None:
+        """What is at the path itself (a symlink is not followed), or None. Raises NotVisible."""
+        with _looking(path):
+            try:
+                found = self.local(path).lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        kind = {stat_module.S_IFREG: "file", stat_module.S_IFDIR: "directory", stat_module.S_IFLNK: "symlink"}
+        return Stat(
+            kind.get(stat_module.S_IFMT(found.st_mode), "other"),
+            stat_module.S_IMODE(found.st_mode),
+            _user_name(found.st_uid),
+            _group_name(found.st_gid),
+            found.st_size,
+            found.st_mtime,
+            found.st_ctime_ns,
+        )
+
+    def listdir(self, path: str) -> list[str]:
+        """Sorted names in a directory; empty where there is none. Raises NotVisible."""
+        with _looking(path):
+            try:
+                return sorted(entry.name for entry in self.local(path).iterdir())
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+
+    def readlink(self, path: str) -> str | None:
+        """Where a symlink points, or None where there is none."""
+        try:
+            return os.readlink(self.local(path))
+        except OSError:
+            return None
+
+    def write(self, path: str, content: bytes, *, mode: int, owner: str, group: str) -> None:
+        """Replace a file in one step: its mode and owner are right before its content is there, and a crash leaves the old or the new.
+
+        Raises OnPremError where the disk is full or read-only.
+        """
+        target = self.local(path)
+        with _writing(path):
+            descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+            temporary = Path(name)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    os.fchmod(file.fileno(), mode)
+                    self._chown(file.fileno(), owner, group)
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            _fsync_directory(target.parent)
+
+    def mkdir(self, path: str, *, mode: int, owner: str, group: str) -> None:
+        """Make a directory and, root-owned and 0755, whatever leads to it."""
+        target = self.local(path)
+        with _writing(path):
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            target.mkdir(exist_ok=True, mode=0o700)
+            self.set_attributes(path, mode=mode, owner=owner, group=group)
+            _fsync_directory(target.parent)
+
+    def set_attributes(self, path: str, *, mode: int, owner: str, group: str) -> None:
+        """Set owner, then mode (a chown drops setuid bits, so this order)."""
+        target = self.local(path)
+        with _writing(path):
+            self._chown(target, owner, group)
+            target.chmod(mode)
+
+    def symlink(self, path: str, target: str) -> None:
+        """Point a symlink somewhere else in one step."""
+        link = self.local(path)
+        temporary = link.with_name(f".{link.name}.{os.getpid()}")
+        with _writing(path):
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(target)
+            temporary.replace(link)
+            _fsync_directory(link.parent)
+
+    def rename(self, source: str, target: str) -> None:
+        """Move within one filesystem, in one step."""
+        with _writing(target):
+            self.local(source).replace(self.local(target))
+            _fsync_directory(self.local(target).parent)
+
+    def remove(self, path: str) -> None:
+        """Remove a file, a symlink or a whole directory; nothing there is fine."""
+        target = self.local(path)
+        with _writing(path):
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+
+    def _chown(self, what: int | Path, owner: str, group: str) -> None:
+        if self.is_root:
+            os.chown(what, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of every program we start: a fixed path and locale, proxy and CA settings, and what the caller adds."""
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **passed, **(extra or {})}
+
+
+def _tail(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-TAIL_LINES:])
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+    try:
+        child.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def _fsync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _looking(path: str) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as denied:
+        raise NotVisible(f"only root may look at {path}") from denied
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyError as missing:
+        raise OnPremError(f"{path} could not be given its owner: {missing.args[0]}", "run `sudo mlflow-onprem install` again") from missing
+    except OSError as failed:
+        hints = {
+            errno.ENOSPC: "the disk is full: free some space (`df -h`), then run the same command again",
+            errno.EDQUOT: "the quota is used up: free some space, then run the same command again",
+            errno.EROFS: "that filesystem is mounted read-only: remount it writable, then run the same command again",
+            errno.EACCES: "run it with sudo",
+            errno.EPERM: "run it with sudo; a file marked immutable shows an `i` in `lsattr`",
+        }
+        hint = hints.get(failed.errno or 0, "mend that, then run the same command again")
+        raise OnPremError(f"{path} could not be written: {failed.strerror}", hint) from failed

@@ -1,0 +1,111 @@
+"""What can be known to fail is refused before the first change."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from mlflow_onprem.assembly import Assembly
+from mlflow_onprem.download import local_path, probe
+from mlflow_onprem.errors import OnPremError, Refused
+from mlflow_onprem.host import Host
+from mlflow_onprem.resources.binary import Download, PinnedBinary
+from mlflow_onprem.resources.environment import Environment
+
+#: Free bytes that a first installation needs below a path; MLflow's environment takes 1.4 GB with its byte code.
+NEEDED = {"/opt": 3 << 30, "/var": 1 << 30}
+SLEEPING_LISTEN = "0A"
+
+
+def check(host: Host, assembly: Assembly) -> None:
+    """Raises Refused where `install` would fail or harm."""
+    if not host.is_root:
+        raise Refused("this changes the system and needs root", "run it with sudo")
+    if host.stat("/run/systemd/system") is None:
+        raise Refused("systemd does not run this system (a container, or another init)", "use a plain server or virtual machine with systemd")
+    _check_ports(host, assembly)
+    _check_places(host, assembly)
+    _check_download(host, assembly)
+
+
+def _check_ports(host: Host, assembly: Assembly) -> None:
+    config = assembly.config
+    ours = {
+        config.mlflow.port: ("mlflow.service", "mlflow.port"),
+        **({config.minio.port: ("minio.service", "minio.port")} if config.minio.mode == "local" else {}),
+        **({config.minio.console_port: ("minio.service", "minio.console_port")} if config.minio.mode == "local" else {}),
+        **({config.postgres.port: ("postgresql@", "postgres.port")} if config.postgres.mode == "local" else {}),
+    }
+    for port, (unit, key) in ours.items():
+        for pid, program, owner in holders(host, port):
+            if not owner.startswith(unit):
+                raise Refused(
+                    f"port {port} is held by another program: {program} (pid {pid}{', ' + owner if owner else ''})",
+                    f"stop it, or give ours another port: {key} in /etc/mlflow-onprem/config.toml",
+                )
+
+
+def holders(host: Host, port: int) -> list[tuple[int, str, str]]:
+    """Who listens on a TCP port: pid, program, unit. Reads /proc, so no tool is needed for it."""
+    inodes = {inode for name in ("tcp", "tcp6") for inode in parse_listeners((host.read(f"/proc/net/{name}") or b"").decode(), port)}
+    return [_describe(host, pid) for pid in _owners(inodes)] if inodes else []
+
+
+def parse_listeners(text: str, port: int) -> list[str]:
+    """Socket inodes that listen on a port, from /proc/net/tcp or tcp6."""
+    rows = (line.split() for line in text.splitlines()[1:])
+    return [row[9] for row in rows if len(row) > 9 and row[3] == SLEEPING_LISTEN and int(row[1].rpartition(":")[2], 16) == port]
+
+
+def _owners(inodes: set[str]) -> Iterable[int]:
+    links = {f"socket:[{inode}]" for inode in inodes}
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            if any(os.readlink(descriptor) in links for descriptor in (process / "fd").iterdir()):
+                yield int(process.name)
+                return
+        except OSError:  # it ended meanwhile
+            continue
+
+
+def _describe(host: Host, pid: int) -> tuple[int, str, str]:
+    command = (host.read(f"/proc/{pid}/comm") or b"?").decode().strip()
+    group = (host.read(f"/proc/{pid}/cgroup") or b"").decode()
+    units = re.findall(r"([^/\n]+\.service)", group)
+    return pid, command, units[-1] if units else ""
+
+
+def _check_places(host: Host, assembly: Assembly) -> None:
+    if not any(isinstance(each, Environment) and host.stat(f"{each.directory}/environment.json") is None for each in assembly.stack):
+        return
+    for place, needed in NEEDED.items():
+        free = shutil.disk_usage(host.local(place)).free
+        if free < needed:
+            raise Refused(
+                f"{place} has {free / 2**30:.1f} GiB free, {needed / 2**30:.0f} GiB are needed",
+                "free some space (`df -h`, `sudo apt-get clean`), or mount a larger disk there",
+            )
+    if assembly.config.minio.mode == "local":
+        folder = Path(assembly.config.minio.data_dir)
+        while not host.local(str(folder)).exists():
+            folder = folder.parent
+        if host.run(["stat", "-f", "-c", "%T", str(folder)]).out.strip() in ("tmpfs", "ramfs"):
+            raise Refused(f"minio.data_dir {assembly.config.minio.data_dir} would lie in memory ({folder} is a tmpfs)", "name a folder on a disk")
+
+
+def _check_download(host: Host, assembly: Assembly) -> None:
+    """Ask for the first bytes of what has to be fetched: a refused, moved or disguised download shows before anything is changed."""
+    for each in assembly.stack:
+        if isinstance(each, PinnedBinary) and isinstance(each.source, Download) and each.observe(host) is None:
+            path = local_path(each.source.url)
+            try:
+                if path is not None and not path.is_file():
+                    raise OnPremError(f"there is no file {path}", "check `url` in [minio] of the configuration")
+                probe(each.source.url)
+            except OnPremError as failed:
+                raise Refused(failed.message, failed.hint) from failed

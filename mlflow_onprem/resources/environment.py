@@ -1,0 +1,134 @@
+"""A Python environment made from a hash-locked list, one folder a lock."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlflow_onprem.errors import CommandFailed, OnPremError
+from mlflow_onprem.host import Host
+from mlflow_onprem.resource import Base
+
+CACHE = "/var/cache/mlflow-onprem/uv"
+HINT = (
+    "pip's own settings count here too: PIP_INDEX_URL or UV_DEFAULT_INDEX for a mirror, https_proxy for a proxy, "
+    "SSL_CERT_FILE for a company's CA; then run the same command again"
+)
+NO_PYTHON = (
+    "no Python {version} is on this host or in its package lists, and the standalone one could not be fetched; set `python` in [mlflow] of "
+    '/etc/mlflow-onprem/config.toml to the version that `python3 --version` prints (3.10 to 3.13), for example python = "{other}"'
+)
+
+
+@dataclass(frozen=True)
+class EnvironmentState:
+    """Which lock it was made from, and whether every file in it is as it was left."""
+
+    lock: str
+    intact: bool = True
+
+
+@dataclass(frozen=True)
+class Environment(Base):
+    """`directory` with Python `python` (a path, or a version that uv fetches), the locked packages, `extra` ones, and our own modules."""
+
+    directory: str
+    python: str
+    requirements: str
+    want: EnvironmentState | None
+    extra: tuple[str, ...] = ()
+    modules: Mapping[str, str] = field(default_factory=dict)
+    uv: str = "uv"
+
+    @property
+    def name(self) -> str:
+        return f"environment:{self.directory}"
+
+    def observe(self, host: Host) -> EnvironmentState | None:
+        text = host.read(f"{self.directory}/environment.json")
+        if text is None:
+            return None
+        try:
+            record = json.loads(text)
+            return EnvironmentState(str(record["lock"]), fingerprint(host.local(self.directory)) == record["files"])
+        except (ValueError, KeyError):
+            return EnvironmentState("unreadable", False)
+
+    def apply(self, host: Host, have: EnvironmentState | None) -> None:
+        host.remove(self.directory)
+        if self.want is None:
+            return
+        cache = {} if "UV_CACHE_DIR" in os.environ else {"UV_CACHE_DIR": CACHE}
+        self._venv(host, cache)
+        lock = f"{self.directory}/requirements.txt"
+        host.write(lock, self.requirements.encode(), mode=0o644, owner="root", group="root")
+        # Copies, not hard links: a file damaged here must not come back damaged from the cache.
+        install = [self.uv, "pip", "install", "--python", f"{self.directory}/bin/python", "--link-mode", "copy", "--compile-bytecode", "--quiet"]
+        settings = {**cache, "PYTHONPYCACHEPREFIX": ""}
+        host.run([*install, "--require-hashes", "--only-binary", ":all:", "-r", lock], env=settings, timeout=3600, hint=HINT)
+        if self.extra:
+            host.run([*install, "--constraint", lock, *self.extra], env=settings, timeout=3600, hint=HINT)
+        self._add_modules(host)
+        if cache:
+            host.remove(CACHE)
+        record = {"lock": self.want.lock, "files": fingerprint(host.local(self.directory))}
+        host.write(f"{self.directory}/environment.json", (json.dumps(record) + "\n").encode(), mode=0o644, owner="root", group="root")
+
+    def _venv(self, host: Host, settings: Mapping[str, str]) -> None:
+        try:
+            host.run(
+                [self.uv, "venv", "--quiet", "--no-project", "--python", self.python, self.directory],
+                env={**settings, "UV_PYTHON_INSTALL_DIR": "/opt/mlflow-onprem/python"},
+                timeout=1800,
+            )
+        except CommandFailed as failed:
+            if self.python.startswith("/"):
+                raise
+            other = re.sub(r"^Python (\d+\.\d+).*", r"\1", host.run(["python3", "--version"], ok=(0, 127)).out.strip())
+            raise OnPremError(f"there is no Python {self.python}", NO_PYTHON.format(version=self.python, other=other), failed.output) from failed
+
+    def _add_modules(self, host: Host) -> None:
+        site = host.run([f"{self.directory}/bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).out.strip()
+        for path, content in self.modules.items():
+            folder = f"{site}/{path}".rpartition("/")[0]
+            host.mkdir(folder, mode=0o755, owner="root", group="root")
+            host.write(f"{site}/{path}", content.encode(), mode=0o644, owner="root", group="root")
+        host.run([f"{self.directory}/bin/python", "-m", "compileall", "-q", f"{site}/mlflow_onprem_server"])
+
+
+def lock_key(requirements: str, python: str, extra: tuple[str, ...], modules: Mapping[str, str]) -> str:
+    """A short name for everything an environment is made of."""
+    total = hashlib.sha256()
+    for part in (requirements, python, *extra, *(text for item in sorted(modules.items()) for text in item)):
+        total.update(part.encode() + b"\0")
+    return total.hexdigest()[:12]
+
+
+def fingerprint(directory: Path) -> str:
+    """One word for names, sizes and times of all files: about 20,000 are looked at in a fraction of a second, none is read.
+
+    Byte code is left out, Python may write it anew.
+    """
+    total = hashlib.sha256()
+    pending = [str(directory)]
+    while pending:
+        folder = pending.pop()
+        rows = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name in ("__pycache__", "environment.json"):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                else:
+                    found = entry.stat(follow_symlinks=False)
+                    rows.append(f"{entry.name}\0{found.st_size}\0{found.st_mtime_ns}")
+        total.update(folder.removeprefix(str(directory)).encode())
+        total.update("\n".join(sorted(rows)).encode())
+        pending.sort()
+    return total.hexdigest()

@@ -1,0 +1,47 @@
+"""The programs sandboxes are made with, and how they come onto the machine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+from mlflow_onprem.errors import OnPremError
+from mlflow_onprem.host import PATH, LocalHost
+
+#: program -> Debian package
+TOOLS = {
+    "systemd-nspawn": "systemd-container",
+    "mmdebstrap": "mmdebstrap",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "sysctl": "procps",
+    "mkfs.ext4": "e2fsprogs",
+    "nsenter": "util-linux",
+    "tar": "tar",
+}
+
+
+def missing_tools() -> list[str]:
+    """The packages whose programs are not here."""
+    return sorted({package for program, package in TOOLS.items() if shutil.which(program, path=PATH) is None})
+
+
+def install_tools(host: LocalHost, on_progress: Callable[[str], None]) -> list[str]:
+    """Install what is missing through apt, after saying what; returns it."""
+    missing = missing_tools()
+    if not missing:
+        return []
+    on_progress(f"installing {', '.join(missing)} (apt)")
+    apt_install(host, missing, f"install them yourself: {', '.join(missing)}")
+    still = missing_tools()
+    if still:
+        raise OnPremError(f"apt installed them and they are still not on the path: {', '.join(still)}", f"look in {PATH}")
+    return missing
+
+
+def apt_install(host: LocalHost, packages: list[str], hint: str) -> None:
+    """One apt run, lists fetched first, nothing asked, a busy dpkg waited for."""
+    quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
+    options = ["-qq", "-o", "DPkg::Lock::Timeout=120"]
+    host.run(["apt-get", *options, "update"], env=quiet, timeout=300, hint=hint)
+    host.run(["apt-get", *options, "install", "--yes", "--no-install-recommends", *packages], env=quiet, timeout=900, hint=hint)

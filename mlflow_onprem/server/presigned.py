@@ -1,0 +1,37 @@
+"""The artifact repository behind `onprem-presigned-s3://`: clients move large files to and from the store themselves.
+
+The server uses the store on loopback, but the URLs it signs are for the address that clients see:
+a signature covers the host name, so it must be made for the right one.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository, _get_s3_client
+
+from .artifacts import s3_uri
+from .streaming import StreamsToS3
+
+
+class PresignedS3ArtifactRepository(StreamsToS3, S3ArtifactRepository):  # type: ignore[misc]
+    """MLflow's S3 repository, multipart transfers included, with URLs for the store's public address."""
+
+    def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
+        super().__init__(s3_uri(artifact_uri), tracking_uri=tracking_uri, registry_uri=registry_uri)
+        self._s3 = self
+
+    def _get_s3_client(self) -> Any:
+        return _PublicSigner(super()._get_s3_client(), _get_s3_client(s3_endpoint_url=os.environ["ONPREM_PUBLIC_S3_URL"]))
+
+
+class _PublicSigner:
+    """An S3 client that signs URLs with another client, made for the public address."""
+
+    def __init__(self, client: Any, signer: Any) -> None:
+        self._client = client
+        self.generate_presigned_url = signer.generate_presigned_url
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)

@@ -1,0 +1,40 @@
+"""The whole stack as lists of resources: pure functions of configuration, credentials and facts."""
+
+from __future__ import annotations
+
+from mlflow_onprem import credentials as credentials_module
+from mlflow_onprem.config import Config
+from mlflow_onprem.credentials import Credentials
+from mlflow_onprem.engine import Stack
+from mlflow_onprem.facts import Facts
+from mlflow_onprem.resource import Mode, Resource
+from mlflow_onprem.resources.files import Directory, DirectoryState
+from mlflow_onprem.resources.packages import AptPackages, AptPackagesState
+from mlflow_onprem.resources.services import STAMPS
+from mlflow_onprem.stages import minio, mlflow, postgres
+from mlflow_onprem.stages.connections import Connections
+from mlflow_onprem.stages.inputs import External
+
+FOLDERS = ("/etc/mlflow-onprem", "/opt/mlflow-onprem", "/var/lib/mlflow-onprem")
+
+
+def build(config: Config, credentials: Credentials, facts: Facts, external: External, to: Connections, uv: str = "uv") -> Stack:
+    """Everything `install` converges, in order. One apt run brings all packages; only what needs one of them waits for it."""
+    wanted = (*postgres.packages(config, facts), *([f"python{config.mlflow.python}"] if facts.python == "apt" else []))
+    packages: tuple[Resource, ...] = (AptPackages(wanted, AptPackagesState(frozenset(wanted))),) if wanted else ()
+    everybody_waits = facts.python == "apt"
+    return Stack(
+        first=(
+            *(Directory(path, DirectoryState(Mode(0o755), "root", "root")) for path in FOLDERS),
+            Directory(STAMPS, DirectoryState(Mode(0o700), "root", "root")),
+            credentials_module.resource(credentials),
+            *postgres.cluster_note(config, facts),
+            *(packages if everybody_waits else ()),
+        ),
+        lanes={
+            "object store": minio.resources(config.minio, credentials, facts, to),
+            "PostgreSQL": (*(() if everybody_waits else packages), *postgres.resources(config, credentials, facts, external, to)),
+            "Python environment": mlflow.python_lane(config, facts, uv),
+        },
+        last=mlflow.resources(config, credentials, facts, external, to, uv),
+    )

@@ -1,0 +1,18 @@
+"""What the resources talk to besides the host itself; nothing connects before the first question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlflow_onprem.object_store import ObjectStore
+from mlflow_onprem.sql import Sql
+from mlflow_onprem.systemd import Systemd
+
+
+@dataclass(frozen=True)
+class Connections:
+    """systemd, the database's administrator and the object store's."""
+
+    systemd: Systemd
+    sql: Sql
+    store: ObjectStore

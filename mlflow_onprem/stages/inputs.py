@@ -1,0 +1,59 @@
+"""Secrets that come from the user's own files, for services that are not ours."""
+
+from __future__ import annotations
+
+import configparser
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from mlflow_onprem.config import Config
+from mlflow_onprem.errors import ConfigError
+from mlflow_onprem.host import Host
+from mlflow_onprem.secret import Secret
+
+
+@dataclass(frozen=True)
+class External:
+    """What an external store and an external database want to see; None where ours is used."""
+
+    s3: tuple[str, Secret] | None = None
+    postgres_password: Secret | None = None
+    database: str = ""
+    role: str = ""
+
+
+def read(host: Host, config: Config) -> External:
+    """Read the files that the configuration names. Raises ConfigError where one is missing or unreadable, NotVisible for other users."""
+    s3 = password = None
+    database = role = ""
+    if config.minio.mode == "external":
+        assert config.minio.credentials_file is not None
+        s3 = _shared_credentials(config.minio.credentials_file, _text(host, config.minio.credentials_file, "minio.credentials_file"))
+    if config.postgres.mode == "external":
+        assert config.postgres.password_file is not None
+        assert config.postgres.url is not None
+        text = _text(host, config.postgres.password_file, "postgres.password_file").strip()
+        if not text or "\n" in text:
+            raise ConfigError(f"{config.postgres.password_file} must hold the password on one line", "")
+        password = Secret(text)
+        database, role = urlsplit(config.postgres.url).path.strip("/"), urlsplit(config.postgres.url).username or ""
+    return External(s3, password, database, role)
+
+
+def _text(host: Host, path: str, key: str) -> str:
+    content = host.read(path)
+    if content is None:
+        raise ConfigError(f"{key}: there is no file {path}", "write it with mode 0600, owned by root")
+    return content.decode(errors="replace")
+
+
+def _shared_credentials(path: str, text: str) -> tuple[str, Secret]:
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(text)
+        section = parser["default"]
+        return section["aws_access_key_id"], Secret(section["aws_secret_access_key"])
+    except (configparser.Error, KeyError):
+        raise ConfigError(
+            f"{path} is not an AWS shared credentials file", "it needs [default] with aws_access_key_id = ... and aws_secret_access_key = ..."
+        ) from None

@@ -1,0 +1,142 @@
+"""The object store: account, folders, program, secrets, unit; then bucket and access key."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from mlflow_onprem.config import MinioSection
+from mlflow_onprem.credentials import Credentials
+from mlflow_onprem.facts import Facts
+from mlflow_onprem.object_store import bucket_policy
+from mlflow_onprem.package_data import read
+from mlflow_onprem.resource import Mode, Resource, Text
+from mlflow_onprem.resources.accounts import SystemUser, SystemUserState
+from mlflow_onprem.resources.binary import BinaryState, Build, Download, PinnedBinary
+from mlflow_onprem.resources.bucket import AccessKey, AccessKeyState, Bucket, BucketState, policy_text
+from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState, Symlink, SymlinkState
+from mlflow_onprem.resources.services import Service, ServiceState, digest
+from mlflow_onprem.secret import Secret
+from mlflow_onprem.stages.connections import Connections
+
+ETC = "/etc/mlflow-onprem"
+STORE = "/opt/mlflow-onprem/object-store"
+UNIT = "/etc/systemd/system/minio.service"
+RELEASES = "https://github.com"
+#: Pinned releases with their sha256 (facts/platform.md); asset names carry the architecture.
+SILO = {
+    "amd64": Download(
+        f"{RELEASES}/pgsty/silo/releases/download/RELEASE.2026-09-16T00-00-00Z/silo_20260916000000.0.0_linux_amd64.tar.gz",
+        "381e745510a8fb64323d7bb3207f95984b7f4ed826f4fcad318f97683c420c73",
+    ),
+    "arm64": Download(
+        f"{RELEASES}/pgsty/silo/releases/download/RELEASE.2026-09-16T00-00-00Z/silo_20260916000000.0.0_linux_arm64.tar.gz",
+        "6e697d3e1d70f2343fe829cd6820a0b840d4619f1dde546424de80e529636ed2",
+    ),
+}
+MINIO = {
+    "amd64": Download(
+        f"{RELEASES}/minio/minio/releases/download/RELEASE.2025-09-07T16-13-09Z/minio.linux-amd64.RELEASE.2025-09-07T16-13-09Z",
+        "7c5bd8512c6e966455b1d198209358b2d191c77a83ab377c4073281065fb855f",
+    ),
+    "arm64": Download(
+        f"{RELEASES}/minio/minio/releases/download/RELEASE.2025-09-07T16-13-09Z/minio.linux-arm64.RELEASE.2025-09-07T16-13-09Z",
+        "5c83cd2cf151717ba0243f73e1c7802ff36e272b67144bdd7f1f7d684fd6f03d",
+    ),
+}
+#: The last commit of the archived repository (2026-02-12), as the Go module proxy names it.
+SOURCE = Build("v0.0.0-20260212201848-7aac2a2c5b7c")
+
+
+def source(config: MinioSection, facts: Facts) -> Download | Build:
+    """Where the program comes from: an address of the user's own goes before the named distributions."""
+    if config.url is not None:
+        assert config.sha256 is not None
+        return Download(config.url, config.sha256)
+    if config.distribution == "source":
+        return SOURCE
+    return {"silo": SILO, "minio": MINIO}[config.distribution][facts.architecture]
+
+
+def endpoint(config: MinioSection) -> str:
+    """Where this host itself reaches the store."""
+    if config.mode == "external":
+        assert config.endpoint is not None
+        return config.endpoint
+    bind = ipaddress.ip_address(config.bind)
+    loopback = "127.0.0.1" if bind.version == 4 else "[::1]"
+    address = f"[{bind}]" if bind.version == 6 else str(bind)
+    return f"http://{loopback if bind.is_unspecified else address}:{config.port}"
+
+
+def resources(config: MinioSection, credentials: Credentials, facts: Facts, to: Connections) -> tuple[Resource, ...]:
+    """The whole list, in order; for an external store only the bucket."""
+    bucket = Bucket(to.store, config.bucket, BucketState(config.bucket), holds_data=True)
+    if config.mode == "external":
+        return (bucket,)
+    program = source(config, facts)
+    folder = f"{STORE}/{program.version.replace(' ', '-')}"
+    files = (
+        _secret("root-user", Secret(credentials.minio_root_user)),
+        _secret("root-password", credentials.minio_root_password),
+        File(f"{ETC}/minio.env", FileState(Text(_settings(config)), Mode(0o644), "root", "root")),
+        File(UNIT, FileState(Text(read("units/minio.service")), Mode(0o644), "root", "root")),
+        File(f"{UNIT}.d/mlflow-onprem.conf", FileState(Text(_drop_in(config)), Mode(0o644), "root", "root")),
+    )
+    return (
+        SystemUser("minio", SystemUserState(home="/var/lib/minio")),
+        Directory(STORE, DirectoryState(Mode(0o755), "root", "root")),
+        PinnedBinary(folder, "minio", program, BinaryState(program.version)),
+        Symlink(f"{STORE}/current", SymlinkState(folder.rpartition("/")[2])),
+        *(Directory(path, DirectoryState(Mode(0o750), "minio", "minio"), holds_data=True) for path in data_folders(config)),
+        Directory(f"{ETC}/minio", DirectoryState(Mode(0o750), "root", "minio")),
+        Directory(f"{UNIT}.d", DirectoryState(Mode(0o755), "root", "root")),
+        *files,
+        Service(
+            "minio.service",
+            ServiceState(enabled=True, active=True, inputs=digest(files, [program.version])),
+            to.systemd,
+            paths=(*(file.path for file in files), f"{folder}/manifest.json"),
+        ),
+        bucket,
+        AccessKey(
+            to.store,
+            credentials.s3_access_key,
+            config.bucket,
+            AccessKeyState(policy_text(bucket_policy(config.bucket)), credentials.s3_secret_key),
+        ),
+    )
+
+
+def data_folders(config: MinioSection) -> tuple[str, ...]:
+    """The folders of this host that hold objects."""
+    local = tuple(each for each in config.volumes if each.startswith("/") and "{" not in each)
+    return local if config.volumes else (config.data_dir,)
+
+
+def _secret(name: str, value: Secret) -> File:
+    return File(f"{ETC}/minio/{name}", FileState(value, Mode(0o600), "minio", "minio"))
+
+
+def _settings(config: MinioSection) -> str:
+    bind = f"[{config.bind}]" if ":" in config.bind else config.bind
+    lines = [
+        "# Written by mlflow-onprem from [minio] of config.toml. No secret stands here.",
+        f"MINIO_ROOT_USER_FILE={ETC}/minio/root-user",
+        f"MINIO_ROOT_PASSWORD_FILE={ETC}/minio/root-password",
+        f'MINIO_OPTS="--address {bind}:{config.port} --console-address {bind}:{config.console_port}"',
+        f'MINIO_VOLUMES="{" ".join(config.volumes) or config.data_dir}"',
+        f"MINIO_REGION={config.region}",
+        "MINIO_UPDATE=off",
+        "HOME=/var/lib/minio",
+    ]
+    if config.public_url:
+        lines.append(f"MINIO_SERVER_URL={config.public_url}")
+    return "\n".join(lines) + "\n"
+
+
+def _drop_in(config: MinioSection) -> str:
+    paths = " ".join(data_folders(config)) if data_folders(config) else ""
+    lines = ["# Written by mlflow-onprem: what an EnvironmentFile cannot say.", "[Service]", f"ReadWritePaths={paths}"]
+    if ipaddress.ip_address(config.bind).is_loopback and not any("://" in each for each in config.volumes):
+        lines += ["# Bound to this host alone, it talks to this host alone.", "IPAddressDeny=any", "IPAddressAllow=localhost"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,197 @@
+"""MLflow: account, environment, secrets, tables, unit."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote, urlsplit
+
+from mlflow_onprem.config import Config
+from mlflow_onprem.credentials import Credentials
+from mlflow_onprem.errors import ConfigError
+from mlflow_onprem.facts import Facts
+from mlflow_onprem.package_data import names, read
+from mlflow_onprem.resource import Mode, Resource, Text
+from mlflow_onprem.resources.accounts import SystemUser, SystemUserState
+from mlflow_onprem.resources.environment import Environment, EnvironmentState, lock_key
+from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState, Symlink, SymlinkState
+from mlflow_onprem.resources.schema import Schema, SchemaState
+from mlflow_onprem.resources.services import Service, ServiceState, digest
+from mlflow_onprem.secret import Secret
+from mlflow_onprem.stages import minio
+from mlflow_onprem.stages.connections import Connections
+from mlflow_onprem.stages.inputs import External
+
+ETC = "/etc/mlflow-onprem"
+ENVIRONMENTS = "/opt/mlflow-onprem/environments"
+UNIT = "/etc/systemd/system/mlflow.service"
+SERVER = "mlflow_onprem_server"
+
+
+def lock(version: str) -> str:
+    """The hash-locked requirements of a version of MLflow. Raises ConfigError for one that this release does not carry."""
+    known = [name.removeprefix("mlflow-").removesuffix(".txt") for name in names("locks", "mlflow-*.txt")]
+    if version not in known:
+        raise ConfigError(f"mlflow.version: {version} is not one this release carries", f"it carries {', '.join(known)}")
+    return read(f"locks/mlflow-{version}.txt")
+
+
+def environment(config: Config, facts: Facts, uv: str) -> Environment:
+    """The Python environment, in a folder named after all that it is made of."""
+    settings = config.mlflow
+    python = {"apt": f"/usr/bin/python{settings.python}", "uv": settings.python}.get(facts.python, facts.python)
+    key = lock_key(lock(settings.version), python, settings.extra_packages, _modules())
+    return Environment(
+        f"{ENVIRONMENTS}/{settings.version}-{key}",
+        python,
+        lock(settings.version),
+        EnvironmentState(key),
+        settings.extra_packages,
+        _modules(),
+        uv,
+    )
+
+
+def python_lane(config: Config, facts: Facts, uv: str) -> tuple[Resource, ...]:
+    """What needs neither the store nor the database."""
+    made = environment(config, facts, uv)
+    return (
+        SystemUser("mlflow", SystemUserState(home="/var/lib/mlflow")),
+        Directory(ENVIRONMENTS, DirectoryState(Mode(0o755), "root", "root")),
+        made,
+        Symlink(f"{ENVIRONMENTS}/current", SymlinkState(made.directory.rpartition("/")[2])),
+    )
+
+
+def resources(config: Config, credentials: Credentials, facts: Facts, external: External, to: Connections, uv: str) -> tuple[Resource, ...]:
+    """The service itself, when store, database and environment are there."""
+    files = _files(config, credentials, facts, external)
+    made = environment(config, facts, uv)
+    unit = File(UNIT, FileState(Text(read("units/mlflow.service")), Mode(0o644), "root", "root"))
+    auth = config.mlflow.auth
+    heads = json.loads(read("locks/schemas.json"))[config.mlflow.version]
+    service_files = [file for file in files if not file.path.endswith("/admin-password")]
+    return (
+        Directory(f"{ETC}/mlflow", DirectoryState(Mode(0o750), "root", "mlflow")),
+        Directory("/var/lib/mlflow", DirectoryState(Mode(0o700), "mlflow", "mlflow")),
+        *files,
+        Schema(
+            to.sql,
+            config.postgres.database if config.postgres.mode == "local" else external.database,
+            auth.database if auth.enabled else None,
+            credentials.mlflow_admin,
+            f"{made.directory}/bin/python",
+            _environment(config, facts, external),
+            SchemaState(heads["tracking"], heads["auth"] if auth.enabled else None, administrator=True),
+        ),
+        unit,
+        Service(
+            "mlflow.service",
+            ServiceState(enabled=True, active=True, inputs=digest([*service_files, unit], [made.directory])),
+            to.systemd,
+            paths=(*(file.path for file in service_files), UNIT, f"{made.directory}/environment.json"),
+        ),
+    )
+
+
+def workers(config: Config, facts: Facts) -> int:
+    """Worker processes: one a core up to four, as long as each finds 1.5 GiB."""
+    if config.mlflow.workers != "auto":
+        return config.mlflow.workers
+    return max(1, min(facts.cores, 4, facts.memory // (3 << 29)))
+
+
+def database_uri(config: Config, external: External, database: str) -> str:
+    """SQLAlchemy's address, without a password: locally by unix socket, where the operating system says who asks."""
+    if config.postgres.mode == "external":
+        assert config.postgres.url is not None
+        parts = urlsplit(config.postgres.url)
+        query = f"?{parts.query}" if parts.query else ""
+        return f"postgresql+psycopg://{parts.netloc}/{database}{query}"
+    return f"postgresql+psycopg://{quote(config.postgres.user)}@/{database}?host=/var/run/postgresql&port={config.postgres.port}"
+
+
+def _environment(config: Config, facts: Facts, external: External) -> tuple[tuple[str, str], ...]:
+    settings = config.mlflow
+    database = config.postgres.database if config.postgres.mode == "local" else external.database
+    count = workers(config, facts)
+    pairs = {
+        "ONPREM_DATABASE_URI": database_uri(config, external, database),
+        "ONPREM_BUCKET": config.minio.bucket,
+        "ONPREM_HOST": settings.bind,
+        "ONPREM_PORT": str(settings.port),
+        "ONPREM_WORKERS": str(count),
+        "ONPREM_ARTIFACTS": settings.artifacts,
+        "ONPREM_AUTH": str(settings.auth.enabled).lower(),
+        "ONPREM_JOBS": str(settings.jobs).lower(),
+        "ONPREM_HOSTS": ",".join((*settings.hosts, *facts.names)),
+        "ONPREM_FLASK_SECRET_FILE": f"{ETC}/mlflow/flask-secret-key",
+        "ONPREM_KEK_PASSPHRASE_FILE": f"{ETC}/mlflow/kek-passphrase",
+        "ONPREM_WEBHOOK_KEY_FILE": f"{ETC}/mlflow/webhook-key",
+        "ONPREM_ADMIN_PASSWORD_FILE": f"{ETC}/mlflow/admin-password",
+        "MLFLOW_AUTH_CONFIG_PATH": f"{ETC}/mlflow/auth.ini",
+        "MLFLOW_S3_ENDPOINT_URL": minio.endpoint(config.minio),
+        "AWS_SHARED_CREDENTIALS_FILE": f"{ETC}/mlflow/s3-credentials",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_DEFAULT_REGION": config.minio.region,
+        "HOME": "/var/lib/mlflow",
+        "TMPDIR": "/var/tmp",  # noqa: S108  # PrivateTmp gives the service one of its own
+    }
+    if settings.artifacts == "presigned":
+        pairs["ONPREM_PUBLIC_S3_URL"] = public_store_url(config, facts)
+    if config.postgres.mode == "external":
+        pairs["PGPASSFILE"] = f"{ETC}/mlflow/pgpass"
+    return tuple(pairs.items())
+
+
+def public_store_url(config: Config, facts: Facts) -> str:
+    """Where clients reach the store: as configured, otherwise this host's first address."""
+    if config.minio.public_url:
+        return config.minio.public_url
+    if config.minio.mode == "external":
+        return minio.endpoint(config.minio)
+    address = next((name for name in facts.names if name[:1].isdigit()), facts.names[0])
+    return f"http://{address}:{config.minio.port}"
+
+
+def _files(config: Config, credentials: Credentials, facts: Facts, external: External) -> tuple[File, ...]:
+    settings = "".join(f"{name}={value}\n" for name, value in _environment(config, facts, external))
+    header = "# Written by mlflow-onprem from config.toml. No secret stands here.\n"
+    access_key, secret_key = external.s3 or (credentials.s3_access_key, credentials.s3_secret_key)
+    files = {
+        "s3-credentials": Secret(f"[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret_key.reveal()}\n"),
+        "flask-secret-key": Secret(credentials.flask_secret_key.reveal() + "\n"),
+        "kek-passphrase": Secret(credentials.kek_passphrase.reveal() + "\n"),
+        "webhook-key": Secret(credentials.webhook_key.reveal() + "\n"),
+    }
+    if config.mlflow.auth.enabled:
+        files["admin-password"] = Secret(credentials.mlflow_admin_password.reveal() + "\n")
+    if external.postgres_password is not None:
+        files["pgpass"] = Secret(f"*:*:*:*:{external.postgres_password.reveal()}\n")
+    return (
+        File(f"{ETC}/mlflow.env", FileState(Text(header + settings), Mode(0o644), "root", "root")),
+        File(f"{ETC}/mlflow/auth.ini", FileState(Text(_auth_ini(config, credentials, external)), Mode(0o640), "root", "mlflow")),
+        *(File(f"{ETC}/mlflow/{name}", FileState(value, Mode(0o600), "mlflow", "mlflow")) for name, value in files.items()),
+    )
+
+
+def _auth_ini(config: Config, credentials: Credentials, external: External) -> str:
+    auth = config.mlflow.auth
+    uri = database_uri(config, external, auth.database).replace("%", "%%")
+    return (
+        "# Written by mlflow-onprem from [mlflow.auth] of config.toml. No secret stands here.\n[mlflow]\n"
+        f"default_permission = {auth.default_permission}\ndatabase_uri = {uri}\nadmin_username = {credentials.mlflow_admin}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        f"grant_default_workspace_access = false\nauth_cache_ttl_seconds = {auth.cache_seconds}\nauth_cache_max_size = 10000\n"
+    )
+
+
+def _modules() -> dict[str, str]:
+    """Our modules for MLflow's environment, with the metadata that makes their entry points known."""
+    found = {f"{SERVER}/{name}": read(f"server/{name}") for name in names("server", "*.py")}
+    info = f"{SERVER}-1.0.dist-info"
+    return {
+        **found,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {SERVER.replace('_', '-')}\nVersion: 1.0\n",
+        f"{info}/entry_points.txt": read("server/entry_points.txt"),
+        f"{info}/RECORD": "",
+    }

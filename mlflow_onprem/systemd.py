@@ -1,0 +1,96 @@
+"""systemd's view of our units: asked once for all of them, asked again after anything was done to one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlflow_onprem.errors import CommandFailed
+from mlflow_onprem.host import Host
+
+PROPERTIES = (
+    "Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload", "MainPID", "InvocationID",
+    "ExecMainStartTimestamp", "ActiveEnterTimestamp", "Result", "NRestarts", "ExecMainStatus",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class UnitStatus:
+    """What `systemctl show` says of one unit. `started` is in seconds since the epoch, 0 where it never started."""
+
+    load: str
+    active: str
+    sub: str
+    file: str
+    needs_reload: bool
+    main_pid: int
+    invocation: str
+    started: float
+    result: str
+    restarts: int
+
+
+class Systemd:
+    """One `systemctl show` for all units until something is done to one of them."""
+
+    def __init__(self, host: Host, units: tuple[str, ...]) -> None:
+        self._host = host
+        self._units = units
+        self._seen: Mapping[str, UnitStatus] | None = None
+        self._lock = threading.Lock()
+
+    def status(self, unit: str) -> UnitStatus:
+        """The state of a unit, from the last look at all of them."""
+        with self._lock:
+            if self._seen is None:
+                argv = ["systemctl", "show", "--timestamp=unix", f"--property={','.join(PROPERTIES)}", *self._units]
+                self._seen = parse_show(self._host.run(argv).out, self._units)
+            return self._seen[unit]
+
+    def forget(self) -> None:
+        """Look again at the next question."""
+        with self._lock:
+            self._seen = None
+
+    def act(self, *argv: str, timeout: float = 180) -> None:
+        """Do something to units; a unit that does not come up brings the last lines of its journal along. Raises CommandFailed."""
+        try:
+            self._host.run(["systemctl", *argv], timeout=timeout)
+        except CommandFailed as failed:
+            unit = argv[-1]
+            failed.output = journal_tail(self._host, unit) or failed.output
+            failed.hint = f"see all of it with `journalctl -u {unit}`, mend what it says, then run this again"
+            raise
+        finally:
+            self.forget()
+
+
+def parse_show(text: str, units: tuple[str, ...]) -> dict[str, UnitStatus]:
+    """The blocks of `systemctl show`, in the order in which the units were named (an alias answers with another Id)."""
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.strip("\n").split("\n\n")]
+    return {unit: _unit_status(block) for unit, block in zip(units, blocks, strict=True)}
+
+
+def _unit_status(block: Mapping[str, str]) -> UnitStatus:
+    started = block.get("ExecMainStartTimestamp") or block.get("ActiveEnterTimestamp") or ""
+    return UnitStatus(
+        load=block.get("LoadState", ""),
+        active=block.get("ActiveState", ""),
+        sub=block.get("SubState", ""),
+        file=block.get("UnitFileState", ""),
+        needs_reload=block.get("NeedDaemonReload") == "yes",
+        main_pid=int(block.get("MainPID") or 0),
+        invocation=block.get("InvocationID", ""),
+        started=float(started.removeprefix("@") or 0) if started != "n/a" else 0.0,
+        result=block.get("Result", ""),
+        restarts=int(block.get("NRestarts") or 0),
+    )
+
+
+def journal_tail(host: Host, unit: str, lines: int = 20) -> str:
+    """The last lines a unit wrote, without systemd's own chatter where there is enough of the rest."""
+    try:
+        return host.run(["journalctl", "-u", unit, "-n", str(lines), "--no-pager", "-o", "cat"]).out.strip()
+    except CommandFailed:
+        return ""

@@ -32,7 +32,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Up:
-    """A sandbox with a stack that serves. `changed`: what install changed in this run; `notes`: what was done otherwise than asked, in plain words."""
+    """A sandbox with a stack that serves. `changed`: what install changed in this run; `notes`: what was done otherwise than asked."""
 
     name: str
     address: str
@@ -129,7 +129,7 @@ def status() -> Status:
 
 
 def down(name: str = NAME, *, everything: bool = False) -> Down:
-    """Throw a sandbox away; `everything`: all of them, and the bridge, the firewall table and forwarding with them. Built layers stay for the next."""
+    """Throw a sandbox away; `everything`: all of them, and the bridge, the firewall table and forwarding with them. Layers stay for the next."""
     machine.require_root(LocalHost())
     if everything:
         names = tuple(each.name for each in Sandbox.every())

@@ -68,11 +68,11 @@ def _make(host: Host, kept: str, version: str, on_progress: Callable[[str], None
     try:
         # Everything Go keeps goes into the throw-away folder: nothing of root's home is read or left behind.
         env = {
-            **{name: f"{work}/{folder}" for name, folder in (("GOPATH", "path"), ("GOBIN", "bin"), ("GOCACHE", "cache"), ("GOTMPDIR", "tmp"))},
+            **{name: f"{work}/{folder}" for name, folder in (("GOPATH", "path"), ("GOBIN", "bin"), ("GOCACHE", "cache"), ("GOTMPDIR", "temporary"))},
             **{"GOMODCACHE": f"{work}/modules", "GOENV": "off", "GOFLAGS": "-trimpath -modcacherw", "GOTOOLCHAIN": "auto", "CGO_ENABLED": "0"},
-            **{"UV_CACHE_DIR": f"{work}/uv", "HOME": work, "TMPDIR": f"{work}/tmp"},
+            **{"UV_CACHE_DIR": f"{work}/uv", "HOME": work, "TMPDIR": f"{work}/temporary"},
         }
-        host.mkdir(f"{work}/tmp", mode=0o700, owner="root", group="root")
+        host.mkdir(f"{work}/temporary", mode=0o700, owner="root", group="root")
         go = _go(host, env)
         on_progress(f"building MinIO {version} from source with {go[-1]} (some minutes, once)")
         host.run(["nice", "-n", "10", *go, "install", f"{MODULE}@{version}"], env=env, timeout=3600, hint=HINT)

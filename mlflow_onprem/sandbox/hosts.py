@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import signal
-import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Literal, NoReturn
+from collections.abc import Sequence
+from typing import Literal
 
-from mlflow_onprem.errors import CommandFailed, OnPremError
-from mlflow_onprem.host import PASSED_ON, TAIL_LINES, LocalHost, Result, Session
+from mlflow_onprem.errors import OnPremError
+from mlflow_onprem.host import LocalHost
 from mlflow_onprem.sandbox import layers, machine, network, process
 from mlflow_onprem.sandbox import spec as specs
+from mlflow_onprem.sandbox.guest import Guest
 from mlflow_onprem.sandbox.layers import Layer
 from mlflow_onprem.sandbox.spec import Spec
 
 BOOT_SECONDS = 90.0
 
 
-class Sandbox:
+class Sandbox(Guest):
     """A host of that name. Made with `start`, found again with `find`; every method may be called again."""
-
-    def __init__(self, spec: Spec, host: LocalHost | None = None) -> None:
-        self.spec = spec
-        self.host = host or LocalHost()
 
     # made and found --------------------------------------------------------------------------------------------------
 
@@ -72,18 +65,6 @@ class Sandbox:
     def every(cls) -> list[Sandbox]:
         """All hosts on this machine."""
         return [cls(spec) for spec in specs.every()]
-
-    @property
-    def name(self) -> str:
-        return self.spec.name
-
-    @property
-    def address(self) -> str:
-        return self.spec.address
-
-    @property
-    def running(self) -> bool:
-        return process.find(self.spec.root) is not None
 
     # life and death --------------------------------------------------------------------------------------------------
 
@@ -158,121 +139,6 @@ class Sandbox:
         self.spec = Spec(**{**self.spec.__dict__, "layer": key})
         specs.save(self.host, self.spec)
         return layer
-
-    # entered ---------------------------------------------------------------------------------------------------------
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: str | None = None,
-        user: str | None = None,
-        env: Mapping[str, str] | None = None,
-        timeout: float = 60,
-        ok: Sequence[int] = (0,),
-    ) -> Result:
-        """A program inside, as root or another account of the host. Raises CommandFailed, naming only that program."""
-        every = range(256)
-        result = self.host.run(self._enter(argv, user), stdin=stdin, env=self._environment(env), timeout=timeout, ok=every)
-        return result if result.code in ok else self._failed(argv, result)
-
-    def popen(self, argv: Sequence[str], *, user: str | None = None, env: Mapping[str, str] | None = None) -> Session:
-        """A program inside that is talked to while it runs."""
-        return self.host.spawn(self._enter(argv, user), env=self._environment(env))
-
-    def follow(self, argv: Sequence[str], on_line: Callable[[str], None], *, both: bool = False, timeout: float = 1800) -> Result:
-        """A long program inside: what it says on standard error (`both`: and output) is passed on as it comes. Raises CommandFailed."""
-        child = self.popen(argv)
-        out: list[str] = []
-        err: list[str] = []
-        assert child.stdin is not None and child.stdout is not None and child.stderr is not None
-        child.stdin.close()
-
-        def read(stream: Iterable[str], into: list[str], show: bool) -> None:
-            for line in stream:
-                into.append(line)
-                if show:
-                    on_line(line.rstrip())
-
-        reader = threading.Thread(target=read, args=(child.stdout, out, both), daemon=True)
-        alarm = threading.Timer(timeout, lambda: os.killpg(child.pid, signal.SIGTERM))
-        reader.start()
-        alarm.start()
-        try:
-            read(child.stderr, err, True)
-            code = child.wait()
-            reader.join()
-        finally:
-            alarm.cancel()
-        result = Result(code, "".join(out), "".join(err))
-        return self._failed(argv, result) if code else result
-
-    def shell(self) -> int:
-        """A terminal inside, for a person: a login shell of root with a terminal of the host's own."""
-        argv = [
-            "systemd-run",
-            "--pty",
-            "--quiet",
-            "--collect",
-            "--wait",
-            f"--setenv=TERM={os.environ.get('TERM', 'xterm')}",
-            "--property=EnvironmentFile=-/etc/environment",
-        ]
-        return self.host.interactive(self._enter([*argv, "--working-directory=/root", "/bin/bash", "--login"], None))
-
-    def push(self, source: Path, target: str) -> None:
-        """Copy a file or a folder of this machine to that path inside, owned by root; parent folders are made."""
-        self.run(["mkdir", "-p", os.path.dirname(target)])  # noqa: PTH120 - a path of another host
-        self.host.run(["cp", "-rT", "--preserve=mode,links", str(source), str(self.path(target))], timeout=600)
-
-    def pull(self, source: str, target: Path) -> None:
-        """Copy a file or a folder of the host to this machine."""
-        self.host.run(["cp", "-rT", "--preserve=mode,links,timestamps", str(self.path(source)), str(target)], timeout=600)
-
-    def write(self, path: str, content: str | bytes, *, mode: int = 0o644) -> None:
-        """A file inside, owned by root."""
-        self.run(["mkdir", "-p", os.path.dirname(path)])  # noqa: PTH120
-        data = content.encode() if isinstance(content, str) else content
-        LocalHost().write(str(self.path(path)), data, mode=mode, owner="root", group="root")
-
-    def read(self, path: str) -> bytes:
-        """A file inside. Raises FileNotFoundError."""
-        return self.path(path).read_bytes()
-
-    def path(self, path: str) -> Path:
-        """Where a path of the running host is for this machine, symlinks followed as the host would."""
-        return Path(f"/proc/{self.leader()}/root{self.run(['realpath', '-m', path]).out.rstrip()}")
-
-    def journal(self, *options: str) -> str:
-        """What `journalctl` says inside."""
-        return self.run(["journalctl", "--no-pager", *options], ok=range(256)).out
-
-    def console(self, lines: int = 20) -> str:
-        """The end of what systemd-nspawn and the host's console said."""
-        content = self.host.read(str(self.spec.log)) or b""
-        return "\n".join(content.decode(errors="replace").splitlines()[-lines:])
-
-    def leader(self) -> int:
-        """The host's pid 1 as this machine numbers it. Raises OnPremError where it does not run."""
-        supervisor = process.find(self.spec.root)
-        found = None if supervisor is None else process.leader(supervisor)
-        if found is None:
-            raise OnPremError(f"sandbox {self.name} does not run", f"`sudo mlflow-onprem sandbox up --name {self.name}`", self.console())
-        return found
-
-    def _failed(self, argv: Sequence[str], result: Result) -> NoReturn:
-        lines = (result.err if result.err.strip() else result.out).strip().splitlines()
-        raise CommandFailed(f"[{self.name}] {shlex.join(argv)}", result.code, "\n".join(lines[-TAIL_LINES:]))
-
-    def _enter(self, argv: Sequence[str], user: str | None) -> list[str]:
-        # Only names stand in the command line: what this machine has and the host must not see is unset, the rest comes as environment.
-        hidden = [word for name in PASSED_ON if name not in self._environment(None) for word in ("-u", name)]
-        account = ["runuser", "-u", user, "--"] if user else []
-        return ["nsenter", f"--target={self.leader()}", "--all", "env", "--chdir=/", *hidden, *account, *argv]
-
-    def _environment(self, extra: Mapping[str, str] | None) -> dict[str, str]:
-        carried = {} if self.spec.network == "isolated" else machine.carried(os.environ)
-        return {**carried, **(extra or {})}
 
     def _is_up(self) -> bool:
         if not self.running:

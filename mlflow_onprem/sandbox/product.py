@@ -26,6 +26,7 @@ REQUIREMENTS = ("bootstrap", "mlflow_onprem/locks")
 INSIDE = "/root/mlflow-onprem"
 CONFIG = "/etc/mlflow-onprem/config.toml"
 _BUILDER = "layer-build"
+_UV_CACHE = "/var/cache/shared/uv"
 _IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info")
 
 Progress = Callable[[str], None]
@@ -83,7 +84,9 @@ def install(sandbox: Sandbox, config: str, on_line: Progress, store: Path | None
         sandbox.push(store, inside)
     if config:
         sandbox.write(CONFIG, config)
-    answer: dict[str, Any] = json.loads(sandbox.follow(["mlflow-onprem", "install", "--json"], on_line).out)
+    # The variable also tells install to leave the folder in place afterwards.
+    cache = {"UV_CACHE_DIR": _UV_CACHE} if _UV_CACHE in dict(sandbox.spec.binds).values() else {}
+    answer: dict[str, Any] = json.loads(sandbox.follow(["mlflow-onprem", "install", "--json"], on_line, env=cache).out)
     return answer
 
 
@@ -104,7 +107,7 @@ def installed(below: Layer, config: str, on_progress: Progress, *, hostname: str
 
 def caches() -> list[tuple[str, str]]:
     """Downloads of this machine's sandboxes, shared by them: (here, inside)."""
-    shared = {"uv": "/var/cache/mlflow-onprem/uv", "pip": "/root/.cache/pip"}
+    shared = {"uv": _UV_CACHE, "pip": "/root/.cache/pip"}
     pairs = [(layers.state_dir() / "cache" / name, inside) for name, inside in shared.items()]
     for here, _ in pairs:
         here.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -22,16 +22,18 @@ from .settings import Settings, read
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the queue lives as long as the service, in a folder of its own
 
 
-def share_queue() -> None:
-    """Set what the workers and the runner must agree on: the queue's folder and the token of the runner's calls."""
+def share_queue() -> str:
+    """Return the folder of the queue; set it, and the token of the calls a job makes, for the workers and the runner."""
     folder = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
-    os.environ["_MLFLOW_HUEY_STORAGE_PATH"] = tempfile.mkdtemp(prefix="mlflow-jobs-", dir=folder)
+    queue = tempfile.mkdtemp(prefix="mlflow-jobs-", dir=folder)
+    os.environ["_MLFLOW_HUEY_STORAGE_PATH"] = queue
     os.environ["_MLFLOW_INTERNAL_GATEWAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    return queue
 
 
 def start() -> subprocess.Popen[bytes]:
     """Start the runner as a child of the supervisor."""
-    return subprocess.Popen([sys.executable, "-m", "mlflow_onprem_server.jobs"])  # noqa: S603
+    return subprocess.Popen([sys.executable, "-m", "mlflow_onprem_server.jobs"])
 
 
 def for_runner(settings: Settings, supervisor_pid: int) -> dict[str, str]:
@@ -44,7 +46,7 @@ def for_runner(settings: Settings, supervisor_pid: int) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": address,
         "MLFLOW_GATEWAY_URI": address,
         "MLFLOW_SERVER_PID": str(supervisor_pid),
-        "MLFLOW_SERVER_UP_TIME": str(int(time.time() * 1000)),
+        "_MLFLOW_SERVER_UP_TIME": str(int(time.time() * 1000)),
     }
 
 

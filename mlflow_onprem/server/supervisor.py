@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -133,10 +134,11 @@ def serve(settings: Settings, log_config: dict[str, object]) -> int:
     """Run the service; return the exit code of the process."""
     config = uvicorn_config(settings, log_config)
     _fork_workers()
-    if settings.jobs:
-        jobs.share_queue()
+    queue = jobs.share_queue() if settings.jobs else None
     supervisor = Supervisor(config, [listening_socket(config)], with_jobs=settings.jobs)
     supervisor.run()
+    if queue:
+        shutil.rmtree(queue, ignore_errors=True)
     return supervisor.exit_code
 
 

@@ -65,6 +65,8 @@ class Host(Protocol):
 
     @property
     def is_root(self) -> bool: ...
+    @property
+    def writes(self) -> int: ...
     def run(
         self,
         argv: Sequence[str],
@@ -100,10 +102,16 @@ class LocalHost:
         self.on_progress: Callable[[str, int, int], None] = lambda *_: None
         self._children: set[subprocess.Popen[str]] = set()
         self._lock = threading.Lock()
+        self._writes = 0
 
     @property
     def is_root(self) -> bool:
         return os.geteuid() == 0
+
+    @property
+    def writes(self) -> int:
+        """How often a file was changed through this door; who remembers what a file decides looks again when it grew."""
+        return self._writes
 
     def local(self, path: str) -> Path:
         """Where `path` is for this process."""
@@ -243,7 +251,7 @@ class LocalHost:
         Raises OnPremError where the disk is full or read-only.
         """
         target = self.local(path)
-        with _writing(path):
+        with self._changing(path):
             descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
             temporary = Path(name)
             try:
@@ -262,7 +270,7 @@ class LocalHost:
     def mkdir(self, path: str, *, mode: int, owner: str, group: str) -> None:
         """Make a directory and, root-owned and 0755, whatever leads to it."""
         target = self.local(path)
-        with _writing(path):
+        with self._changing(path):
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
             target.mkdir(exist_ok=True, mode=0o700)
             self.set_attributes(path, mode=mode, owner=owner, group=group)
@@ -271,7 +279,7 @@ class LocalHost:
     def set_attributes(self, path: str, *, mode: int, owner: str, group: str) -> None:
         """Set owner, then mode (a chown drops setuid bits, so this order)."""
         target = self.local(path)
-        with _writing(path):
+        with self._changing(path):
             self._chown(target, owner, group)
             target.chmod(mode)
 
@@ -279,7 +287,7 @@ class LocalHost:
         """Point a symlink somewhere else in one step."""
         link = self.local(path)
         temporary = link.with_name(f".{link.name}.{os.getpid()}")
-        with _writing(path):
+        with self._changing(path):
             temporary.unlink(missing_ok=True)
             temporary.symlink_to(target)
             temporary.replace(link)
@@ -287,18 +295,25 @@ class LocalHost:
 
     def rename(self, source: str, target: str) -> None:
         """Move within one filesystem, in one step."""
-        with _writing(target):
+        with self._changing(target):
             self.local(source).replace(self.local(target))
             _fsync_directory(self.local(target).parent)
 
     def remove(self, path: str) -> None:
         """Remove a file, a symlink or a whole directory; nothing there is fine."""
         target = self.local(path)
-        with _writing(path):
+        with self._changing(path):
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
             else:
                 target.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _changing(self, path: str) -> Iterator[None]:
+        with _writing(path):
+            yield
+            with self._lock:
+                self._writes += 1
 
     def _chown(self, what: int | Path, owner: str, group: str) -> None:
         if self.is_root:

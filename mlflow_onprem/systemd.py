@@ -32,18 +32,20 @@ class UnitStatus:
 
 
 class Systemd:
-    """One `systemctl show` for all units until something is done to one of them."""
+    """One `systemctl show` for all units until something is done to one of them, or a file (perhaps a unit) was written."""
 
     def __init__(self, host: Host, units: tuple[str, ...]) -> None:
         self._host = host
         self._units = units
         self._seen: Mapping[str, UnitStatus] | None = None
+        self._writes = 0
         self._lock = threading.Lock()
 
     def status(self, unit: str) -> UnitStatus:
         """The state of a unit, from the last look at all of them."""
         with self._lock:
-            if self._seen is None:
+            if self._seen is None or self._writes != self._host.writes:
+                self._writes = self._host.writes
                 argv = ["systemctl", "show", "--timestamp=unix", f"--property={','.join(PROPERTIES)}", *self._units]
                 self._seen = parse_show(self._host.run(argv).out, self._units)
             return self._seen[unit]

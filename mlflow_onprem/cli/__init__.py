@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from mlflow_onprem import __version__
-from mlflow_onprem.cli import config, sandbox, stack
+from mlflow_onprem.cli import config, stack
+from mlflow_onprem.cli.sandbox import app as sandbox_app
 from mlflow_onprem.cli.run import report_error
 from mlflow_onprem.errors import ExitCode, OnPremError
 
@@ -30,7 +31,7 @@ def root(
 
 stack.register(app)
 app.add_typer(config.app, name="config")
-app.add_typer(sandbox.app, name="sandbox")
+app.add_typer(sandbox_app, name="sandbox")
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from mlflow_onprem.errors import CommandFailed, OnPremError
 from mlflow_onprem.host import Host
@@ -55,7 +54,7 @@ class Environment(Base):
             return None
         try:
             record = json.loads(text)
-            return EnvironmentState(str(record["lock"]), fingerprint(host.local(self.directory)) == record["files"])
+            return EnvironmentState(str(record["lock"]), fingerprint(host, self.directory) == record["files"])
         except (ValueError, KeyError):
             return EnvironmentState("unreadable", False)
 
@@ -76,7 +75,7 @@ class Environment(Base):
         self._add_modules(host)
         if cache:
             host.remove(CACHE)
-        record = {"lock": self.want.lock, "files": fingerprint(host.local(self.directory))}
+        record = {"lock": self.want.lock, "files": fingerprint(host, self.directory)}
         host.write(f"{self.directory}/environment.json", (json.dumps(record) + "\n").encode(), mode=0o644, owner="root", group="root")
 
     def _venv(self, host: Host, settings: Mapping[str, str]) -> None:
@@ -109,26 +108,11 @@ def lock_key(requirements: str, python: str, extra: tuple[str, ...], modules: Ma
     return total.hexdigest()[:12]
 
 
-def fingerprint(directory: Path) -> str:
-    """One word for names, sizes and times of all files: about 20,000 are looked at in a fraction of a second, none is read.
+def fingerprint(host: Host, directory: str) -> str:
+    """One word for names, sizes and times of all files, none of which is read: `find` looks at 17,000 in 0.1 s.
 
     Byte code is left out, Python may write it anew.
     """
-    total = hashlib.sha256()
-    pending = [str(directory)]
-    while pending:
-        folder = pending.pop()
-        rows = []
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name in ("__pycache__", "environment.json"):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                else:
-                    found = entry.stat(follow_symlinks=False)
-                    rows.append(f"{entry.name}\0{found.st_size}\0{found.st_mtime_ns}")
-        total.update(folder.removeprefix(str(directory)).encode())
-        total.update("\n".join(sorted(rows)).encode())
-        pending.sort()
-    return total.hexdigest()
+    argv = ["find", f"{directory}/", "-name", "__pycache__", "-prune", "-o", "!", "-name", "environment.json", "!", "-type", "d"]
+    rows = host.run([*argv, "-printf", "%P %s %T@ %l\\n"]).out.splitlines()
+    return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()

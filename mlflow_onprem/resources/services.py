@@ -31,6 +31,7 @@ class Service(Base):
 
     The stamp is written after a successful start. It holds the digest of the inputs, so a run that died between writing a file and
     restarting the service is finished by the next one. A file put back after the service had started counts too: by its time.
+    With `restarts` False a running service is never restarted here, systemd only reads its unit again.
     """
 
     unit: str
@@ -38,6 +39,7 @@ class Service(Base):
     systemd: Systemd
     paths: tuple[str, ...] = ()
     boot_unit: str = ""
+    restarts: bool = True
 
     @property
     def name(self) -> str:
@@ -56,6 +58,8 @@ class Service(Base):
     def _inputs(self, host: Host, status: UnitStatus) -> str:
         if status.needs_reload:
             return "the unit file changed since systemd read it"
+        if not self.restarts:
+            return "" if self.want is None else self.want.inputs
         for path in self.paths:
             found = host.stat(path)
             if found is not None and status.started and int(found.mtime) > status.started:
@@ -81,7 +85,10 @@ class Service(Base):
             self.systemd.act("daemon-reload")
         if have is None or not have.enabled:
             self.systemd.act("enable", self.boot_unit or self.unit)
-        if have is None or not have.active or have.inputs != self.want.inputs:
+        if not self.restarts:
+            if have is None or not have.active:
+                self.systemd.act("start", self.unit)
+        elif have is None or not have.active or have.inputs != self.want.inputs:
             host.remove(stamp)
             self.systemd.act("reset-failed", self.unit)
             self.systemd.act("restart", self.unit)

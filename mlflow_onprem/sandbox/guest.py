@@ -55,10 +55,10 @@ class Guest:
         return self.host.spawn(self._enter(argv, user), env=self._environment(env))
 
     def follow(
-        self, argv: Sequence[str], on_line: Callable[[str], None], *, env: Mapping[str, str] | None = None, both: bool = False, timeout: float = 1800
+        self, argv: Sequence[str], on_line: Callable[[str], None], *, both: bool = False, timeout: float = 1800
     ) -> Result:
         """A long program inside: what it says on standard error (`both`: and output) is passed on as it comes. Raises CommandFailed."""
-        child = self.popen(argv, env=env)
+        child = self.popen(argv)
         out: list[str] = []
         err: list[str] = []
         assert child.stdin is not None
@@ -144,4 +144,6 @@ class Guest:
 
     def _environment(self, extra: Mapping[str, str] | None) -> dict[str, str]:
         carried = {} if self.spec.network == "isolated" else machine.carried(os.environ)
-        return {**carried, **(extra or {})}
+        # With the variable set, install also leaves the folder in place afterwards.
+        shared = {"UV_CACHE_DIR": machine.UV_CACHE} if machine.UV_CACHE in dict(self.spec.binds).values() else {}
+        return {**carried, **shared, **(extra or {})}

@@ -23,6 +23,8 @@ COMPONENTS = {"debian": ("main",), "ubuntu": ("main", "universe")}
 KEYRINGS = {"debian": "/usr/share/keyrings/debian-archive-keyring.gpg", "ubuntu": "/usr/share/keyrings/ubuntu-archive-keyring.gpg"}
 #: Where the sandbox keeps the machine's authorities, whatever the file is called here.
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+#: Where uv's downloads of all sandboxes are shown inside, for hosts that share them.
+UV_CACHE = "/var/cache/shared/uv"
 _BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
 _ONLY_HERE = ("TMPDIR", "UV_CACHE_DIR", "UV_OFFLINE", "GOFLAGS")
 _ALSO = ("PIP_DEFAULT_TIMEOUT", "PIP_TRUSTED_HOST", "UV_INDEX", "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT")

@@ -15,7 +15,7 @@ from typing import Any
 
 from mlflow_onprem.errors import OnPremError
 from mlflow_onprem.resources import minio_source
-from mlflow_onprem.sandbox import layers
+from mlflow_onprem.sandbox import layers, machine
 from mlflow_onprem.sandbox.hosts import Sandbox
 from mlflow_onprem.sandbox.layers import Layer
 
@@ -26,7 +26,6 @@ REQUIREMENTS = ("bootstrap", "mlflow_onprem/locks")
 INSIDE = "/root/mlflow-onprem"
 CONFIG = "/etc/mlflow-onprem/config.toml"
 _BUILDER = "layer-build"
-_UV_CACHE = "/var/cache/shared/uv"
 _IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info")
 
 Progress = Callable[[str], None]
@@ -74,19 +73,19 @@ def bootstrap(sandbox: Sandbox, root: Path, on_line: Progress) -> None:
     sandbox.write(f"{INSIDE}/.bootstrapped", wanted)
 
 
-def install(sandbox: Sandbox, config: str, on_line: Progress, store: Path | None = None) -> dict[str, Any]:
-    """Write the configuration, run `mlflow-onprem install` inside and return what it reports.
-
-    `store`: an object store built from source on this machine, put where the host looks before it builds one itself.
-    """
+def configure(sandbox: Sandbox, config: str, store: Path | None = None) -> None:
+    """Write the configuration. `store`: an object store built on this machine, put where the host looks before it builds one itself."""
     inside = minio_source.cached_path()
     if store is not None and sandbox.run(["test", "-e", inside], ok=(0, 1)).code:
         sandbox.push(store, inside)
     if config:
         sandbox.write(CONFIG, config)
-    # The variable also tells install to leave the folder in place afterwards.
-    cache = {"UV_CACHE_DIR": _UV_CACHE} if _UV_CACHE in dict(sandbox.spec.binds).values() else {}
-    answer: dict[str, Any] = json.loads(sandbox.follow(["mlflow-onprem", "install", "--json"], on_line, env=cache).out)
+
+
+def install(sandbox: Sandbox, config: str, on_line: Progress, store: Path | None = None) -> dict[str, Any]:
+    """Configure the host, run `mlflow-onprem install` inside and return what it reports."""
+    configure(sandbox, config, store)
+    answer: dict[str, Any] = json.loads(sandbox.follow(["mlflow-onprem", "install", "--json"], on_line).out)
     return answer
 
 
@@ -107,7 +106,7 @@ def installed(below: Layer, config: str, on_progress: Progress, *, hostname: str
 
 def caches() -> list[tuple[str, str]]:
     """Downloads of this machine's sandboxes, shared by them: (here, inside)."""
-    shared = {"uv": _UV_CACHE, "pip": "/root/.cache/pip"}
+    shared = {"uv": machine.UV_CACHE, "pip": "/root/.cache/pip"}
     pairs = [(layers.state_dir() / "cache" / name, inside) for name, inside in shared.items()]
     for here, _ in pairs:
         here.mkdir(mode=0o755, parents=True, exist_ok=True)

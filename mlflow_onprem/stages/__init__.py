@@ -28,7 +28,7 @@ def build(config: Config, credentials: Credentials, facts: Facts, external: Exte
             *(Directory(path, DirectoryState(Mode(0o755), "root", "root")) for path in FOLDERS),
             Directory(STAMPS, DirectoryState(Mode(0o700), "root", "root")),
             credentials_module.resource(credentials),
-            *postgres.cluster_note(config, facts),
+            *postgres.before_packages(config, facts),
             *(packages if everybody_waits else ()),
         ),
         lanes={

@@ -21,6 +21,7 @@ from mlflow_onprem.stages import minio
 from mlflow_onprem.stages.connections import Connections
 from mlflow_onprem.stages.inputs import External
 
+MIB = 1 << 20
 ETC = "/etc/mlflow-onprem"
 ENVIRONMENTS = "/opt/mlflow-onprem/environments"
 UNIT = "/etc/systemd/system/mlflow.service"
@@ -94,10 +95,12 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
 
 
 def workers(config: Config, facts: Facts) -> int:
-    """Worker processes: one a core up to four, as long as each finds 1.5 GiB."""
+    """Worker processes: one a core, two at least, eight at most; a small host gets one (bench/README.md)."""
     if config.mlflow.workers != "auto":
         return config.mlflow.workers
-    return max(1, min(facts.cores, 4, facts.memory // (3 << 29)))
+    if facts.memory < 2 << 30:
+        return 1
+    return max(2, min(facts.cores, 8, (facts.memory // MIB - 1500) // 400))
 
 
 def database_uri(config: Config, external: External, database: str) -> str:

@@ -8,18 +8,12 @@ from mlflow_onprem.facts import CLUSTER_NOTE, Facts
 from mlflow_onprem.resource import Mode, Resource, Text
 from mlflow_onprem.resources.database import Database, DatabaseState, Role, RoleState, SettingsInForce
 from mlflow_onprem.resources.files import BlockState, Directory, DirectoryState, File, FileState, MarkedBlock
-from mlflow_onprem.resources.services import Service, ServiceState, digest
+from mlflow_onprem.resources.services import Service, ServiceState
 from mlflow_onprem.stages.connections import Connections
 from mlflow_onprem.stages.inputs import External
 
 MIB = 1 << 20
 BOOT_UNIT = "postgresql.service"
-
-
-def cluster_note(config: Config, facts: Facts) -> tuple[Resource, ...]:
-    """Whether the cluster was there before us, written down before apt may make one."""
-    text = Text("shared\n" if facts.postgres_shared else "ours\n")
-    return (File(CLUSTER_NOTE, FileState(text, Mode(0o644), "root", "root")),) if config.postgres.mode == "local" else ()
 
 
 def unit(facts: Facts) -> str:
@@ -42,6 +36,19 @@ def databases(config: Config) -> tuple[str, ...]:
     return (config.postgres.database, *([config.mlflow.auth.database] if config.mlflow.auth.enabled else []))
 
 
+def before_packages(config: Config, facts: Facts) -> tuple[Resource, ...]:
+    """What has to stand before apt makes and starts a cluster: whose it is, and how systemd keeps it running."""
+    if config.postgres.mode == "external":
+        return ()
+    folder = f"/etc/systemd/system/{unit(facts)}.d"
+    note = Text("shared\n" if facts.postgres_shared else "ours\n")
+    return (
+        File(CLUSTER_NOTE, FileState(note, Mode(0o644), "root", "root")),
+        Directory(folder, DirectoryState(Mode(0o755), "root", "root")),
+        File(f"{folder}/mlflow-onprem.conf", FileState(Text(DROP_IN), Mode(0o644), "root", "root")),
+    )
+
+
 def resources(config: Config, credentials: Credentials, facts: Facts, external: External, to: Connections) -> tuple[Resource, ...]:
     """The whole list, in order; for an external server only what its role may make there: the databases."""
     settings, user = config.postgres, config.postgres.user
@@ -53,20 +60,13 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
             for name in (gift, *databases(config)[1:])
         )
     cluster = f"/etc/postgresql/{facts.postgres_version}/main"
-    drop_in = File(f"/etc/systemd/system/{unit(facts)}.d/mlflow-onprem.conf", FileState(Text(DROP_IN), Mode(0o644), "root", "root"))
     conf = File(f"{cluster}/conf.d/90-mlflow-onprem.conf", FileState(Text(_settings(config, facts)), Mode(0o644), "postgres", "postgres"))
     return (
-        Directory(f"/etc/systemd/system/{unit(facts)}.d", DirectoryState(Mode(0o755), "root", "root")),
-        drop_in,
-        Service(
-            unit(facts),
-            ServiceState(enabled=True, active=True, inputs=digest([drop_in])),
-            to.systemd,
-            boot_unit=BOOT_UNIT,
-        ),
         conf,
         MarkedBlock(f"{cluster}/pg_ident.conf", BlockState(Text(f"mlflow-onprem  mlflow  {user}\n"))),
         MarkedBlock(f"{cluster}/pg_hba.conf", BlockState(Text(_access(config)))),
+        # A restart would cut off whoever else uses this cluster: SettingsInForce does it where a setting of ours needs one.
+        Service(unit(facts), ServiceState(enabled=True, active=True, inputs=""), to.systemd, boot_unit=BOOT_UNIT, restarts=False),
         SettingsInForce(
             to.sql,
             to.systemd,

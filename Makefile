@@ -1,0 +1,39 @@
+# What people and CI call. Everything needs only git, make and python3; what else is missing is named, then installed.
+.DEFAULT_GOAL := help
+.PHONY: help try test check fmt bench
+
+PYTHON := .venv/bin/python
+# Sandboxes need root; proxies and certificates of the caller go along.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+
+try: .venv/made ## a real server in a sandbox on this machine: install, log a run from outside, look around
+	@$(SUDO) $(PYTHON) tests/try.py
+
+test: check ## check, then the host tests on real systemd hosts
+	@$(SUDO) env PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON) -m pytest -m 'host or mlflow' -v --no-header --durations=10
+
+check: .venv/made ## format, lint, strict types, unit tests
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy --no-error-summary
+	@$(PYTHON) -m pytest -q --no-header
+
+fmt: .venv/made ## format and mend what the linter can mend
+	@.venv/bin/ruff check --fix --quiet .
+	@.venv/bin/ruff format --quiet .
+
+bench: .venv/made ## this stack and the article's, side by side
+	@$(SUDO) $(PYTHON) bench/run.py
+
+.venv/made: pyproject.toml
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: python3 is older than 3.10"; exit 1; }
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "installing by apt: python3-venv"; \
+		$(SUDO) apt-get -qq update && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends python3-venv >/dev/null; }
+	@echo "making .venv: the command's packages, ruff, mypy and pytest (pip)"
+	@python3 -m venv .venv
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

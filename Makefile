@@ -10,7 +10,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
 
 try: .venv/made ## a real server in a sandbox on this machine: install, log a run from outside, look around
-	@$(SUDO) $(PYTHON) tests/try.py
+	@$(SUDO) $(PYTHON) tests/make_try.py
 
 test: check ## check, then the host tests on real systemd hosts
 	@$(SUDO) env PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON) -m pytest -m 'host or mlflow' -v --no-header --durations=10
@@ -26,7 +26,7 @@ fmt: .venv/made ## format and mend what the linter can mend
 	@.venv/bin/ruff format --quiet .
 
 bench: .venv/made ## this stack and the article's, side by side
-	@$(SUDO) $(PYTHON) bench/run.py
+	@$(SUDO) $(PYTHON) -m bench.run
 
 .venv/made: pyproject.toml
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: python3 is older than 3.10"; exit 1; }

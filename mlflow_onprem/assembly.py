@@ -17,7 +17,7 @@ from mlflow_onprem.host import LocalHost
 from mlflow_onprem.object_store import MinioStore
 from mlflow_onprem.secret import Secret
 from mlflow_onprem.sql import SqlSession
-from mlflow_onprem.stages import inputs, minio, postgres
+from mlflow_onprem.stages import inputs, minio, postgres, rotation
 from mlflow_onprem.stages.connections import Connections
 from mlflow_onprem.stages.inputs import External
 from mlflow_onprem.systemd import Systemd
@@ -56,12 +56,12 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
         external = inputs.read(host, config)
         found = credentials or credentials_module.load_or_invent(host)
     except NotVisible:
-        found = credentials_module.invent()
+        found = credentials_module.invent(credentials_module.read_dates(host))
     sql = SqlSession(host, *_administrator(config, external))
     if host.is_root and (config.postgres.mode == "external" or host.stat(f"/var/run/postgresql/.s.PGSQL.{config.postgres.port}")):
         sql.start()  # it loads while we look at the rest
     facts = facts_module.gather(host, python=config.mlflow.python, wanted_postgres=config.postgres.version, postgres_port=config.postgres.port)
-    units = [*(["minio.service"] if config.minio.mode == "local" else []), "mlflow.service"]
+    units = [*(["minio.service"] if config.minio.mode == "local" else []), "mlflow.service", rotation.TIMER]
     if config.postgres.mode == "local":
         units += [postgres.unit(facts), postgres.BOOT_UNIT]
     access_key, secret_key = external.s3 or (found.minio_root_user, found.minio_root_password)

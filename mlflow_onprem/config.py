@@ -177,12 +177,54 @@ class MlflowSection(Section):
     auth: AuthSection = AuthSection()
 
 
+def _backup_place(text: str) -> str:
+    if text.startswith("s3://"):
+        bucket, _, prefix = text.removeprefix("s3://").partition("/")
+        _bucket(bucket)
+        if not re.fullmatch(r"[A-Za-z0-9_./-]*", prefix):
+            raise ValueError("may hold letters, digits and _ . / - only behind the bucket")
+        return text.rstrip("/")
+    return _data_path(text)
+
+
+class BackupSection(Section):
+    """[backup]: where copies lie, when they are made, how many are kept."""
+
+    to: Annotated[str, AfterValidator(_backup_place)] = "/var/backups/mlflow-onprem"
+    schedule: Annotated[str, Field(pattern=r"^[A-Za-z0-9*:,./~ -]+$")] | None = None
+    keep_daily: Annotated[int, Field(ge=1, le=3660)] = 7
+    keep_weekly: Annotated[int, Field(ge=0, le=520)] = 4
+    keep_monthly: Annotated[int, Field(ge=0, le=120)] = 6
+    credentials_file: PlainPath | None = None
+    passphrase_file: PlainPath | None = None
+    recipient: Annotated[str, Field(pattern=r"^age1[a-z0-9]{20,}$")] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> BackupSection:
+        if self.passphrase_file and self.recipient:
+            raise ValueError("passphrase_file and recipient exclude each other")
+        if self.to.startswith("s3://"):
+            if self.credentials_file is None:
+                raise ValueError('to = "s3://..." needs credentials_file')
+            if not (self.passphrase_file or self.recipient):
+                raise ValueError("a backup that leaves this host is encrypted: set passphrase_file, or recipient to an age public key")
+        return self
+
+
+class RotationSection(Section):
+    """[rotation]: new credentials from time to time."""
+
+    every: Annotated[str, Field(pattern=r"^[1-9]\d{0,3}[dw]$")] | None = None
+
+
 class Config(Section):
     """The whole file."""
 
     minio: MinioSection = MinioSection()
     postgres: PostgresSection = PostgresSection()
     mlflow: MlflowSection = MlflowSection()
+    backup: BackupSection = BackupSection()
+    rotation: RotationSection = RotationSection()
 
     @model_validator(mode="after")
     def _fits(self) -> Config:

@@ -170,10 +170,7 @@ class LocalHost:
         self, argv: Sequence[str], *, user: str | None = None, env: Mapping[str, str] | None = None, with_input: bool = True
     ) -> subprocess.Popen[str]:
         """Start a program that is talked to over its standard input and output."""
-        settings: dict[str, Any] = {}
-        if user is not None and self.is_root:
-            account = pwd.getpwnam(user)
-            settings = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": os.getgrouplist(user, account.pw_gid)}
+        settings = self._account(user)
         child = subprocess.Popen(
             list(argv),
             stdin=subprocess.PIPE if with_input else subprocess.DEVNULL,
@@ -189,6 +186,51 @@ class LocalHost:
         with self._lock:
             self._children.add(child)
         return child
+
+    def pipe(
+        self,
+        argv: Sequence[str],
+        *,
+        source: Path | None = None,
+        target: Path | None = None,
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
+        hint: str = "",
+    ) -> None:
+        """Run a program with its input from a file, its output into one, of any size and content; it may take as long as it takes.
+
+        Raises CommandFailed, OnPremError where a file cannot be opened.
+        """
+        place = str(target or source)
+        with _writing(place), contextlib.ExitStack() as files:
+            fed = files.enter_context(source.open("rb")) if source else subprocess.DEVNULL
+            kept = files.enter_context(target.open("wb")) if target else subprocess.DEVNULL
+            try:
+                # Our own descriptors: the program's account need not be able to open these files.
+                child = subprocess.Popen(
+                    list(argv), stdin=fed, stdout=kept, stderr=subprocess.PIPE, text=True, errors="replace", env=environment(env), cwd="/",
+                    start_new_session=True, **self._account(user),
+                )  # fmt: skip
+            except FileNotFoundError as missing:
+                raise CommandFailed(shlex.join(argv), 127, f"{argv[0]}: not found", hint) from missing
+            with self._lock:
+                self._children.add(child)
+            try:
+                _, err = child.communicate()
+            except BaseException:
+                _end(child)
+                raise
+            finally:
+                with self._lock:
+                    self._children.discard(child)
+        if child.returncode:
+            raise CommandFailed(shlex.join(argv), child.returncode, _tail(err), hint)
+
+    def _account(self, user: str | None) -> dict[str, Any]:
+        if user is None or not self.is_root:
+            return {}
+        account = pwd.getpwnam(user)
+        return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": os.getgrouplist(user, account.pw_gid)}
 
     def interactive(self, argv: Sequence[str]) -> int:
         """Hand the terminal to a program until it ends; returns its exit status."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from mlflow_onprem.errors import OnPremError
@@ -110,6 +110,26 @@ class MinioStore:
                 return True
             raise OnPremError(f"the object store answers {failed.code}: {failed.message}", "look at `mlflow-onprem logs minio`") from failed
         return True
+
+    def round_trip(self, bucket: str, name: str, content: BinaryIO, length: int) -> bytes:
+        """Put an object of `length` bytes, get it back, delete it: what these credentials are for. Raises OnPremError."""
+        from minio.error import S3Error
+
+        def travel() -> bytes:
+            client = self._client()
+            client.put_object(bucket, name, content, length)
+            answer = client.get_object(bucket, name)
+            try:
+                return bytes(answer.read())
+            finally:
+                answer.close()
+                answer.release_conn()
+                client.remove_object(bucket, name)
+
+        try:
+            return self._ask(travel)
+        except S3Error as failed:
+            raise OnPremError(f"the object store answers {failed.code}: {failed.message}", "look at `mlflow-onprem logs minio`") from failed
 
     def _change(self, call: Callable[[], T]) -> T:
         from minio.error import MinioAdminException

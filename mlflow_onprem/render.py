@@ -13,6 +13,8 @@ from mlflow_onprem.health import Verdict
 from mlflow_onprem.resource import Change
 
 SCHEMA = 1
+#: Fields whose name in JSON is not what a person would say.
+LABELS = {"inputs": "runs on", "intact": "undamaged"}
 SIGNS = {"create": "+", "update": "~", "delete": "-", "unknown": "?"}
 
 
@@ -50,7 +52,8 @@ def _change_lines(change: Change) -> Iterable[str]:
     if change.action == "unknown":
         return [f"? {change.resource}: known after install ({change.why})"]
     lines = [f"{SIGNS[change.action]} {change.resource}"]
-    for name, each in change.fields.items():
+    for field, each in change.fields.items():
+        name = LABELS.get(field, field).replace("_", " ")
         if each.diff:
             lines += [f"    {name}:", *(f"      {row}" for row in each.diff)]
         elif change.action == "create":

@@ -11,13 +11,13 @@ from mlflow_onprem.host import Host
 
 PROPERTIES = (
     "Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload", "MainPID", "InvocationID",
-    "ExecMainStartTimestamp", "ActiveEnterTimestamp", "Result", "NRestarts", "ExecMainStatus",
+    "ExecMainStartTimestamp", "ActiveEnterTimestamp", "Result", "NRestarts", "ExecMainStatus", "StatusText",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class UnitStatus:
-    """What `systemctl show` says of one unit. `started` is in seconds since the epoch, 0 where it never started."""
+    """What `systemctl show` says of one unit. `started` is in seconds since the epoch, 0 where it never started; `text` is what it says of itself."""
 
     load: str
     active: str
@@ -29,6 +29,12 @@ class UnitStatus:
     started: float
     result: str
     restarts: int
+    text: str = ""
+
+    @property
+    def running(self) -> bool:
+        """It serves, perhaps while it replaces its workers."""
+        return self.active in ("active", "reloading")
 
 
 class Systemd:
@@ -44,6 +50,8 @@ class Systemd:
     def status(self, unit: str) -> UnitStatus:
         """The state of a unit, from the last look at all of them."""
         with self._lock:
+            if unit not in self._units:
+                self._units, self._seen = (*self._units, unit), None
             if self._seen is None or self._writes != self._host.writes:
                 self._writes = self._host.writes
                 argv = ["systemctl", "show", "--timestamp=unix", f"--property={','.join(PROPERTIES)}", *self._units]
@@ -87,6 +95,7 @@ def _unit_status(block: Mapping[str, str]) -> UnitStatus:
         started=float(started.removeprefix("@") or 0) if started != "n/a" else 0.0,
         result=block.get("Result", ""),
         restarts=int(block.get("NRestarts") or 0),
+        text=block.get("StatusText", ""),
     )
 
 

@@ -1,4 +1,4 @@
-"""A client of MLflow on another machine, with nothing but the three variables of `client-env`: run by try.py and host tests in MLflow's own client.
+"""A client of MLflow on another machine, with nothing but what `client-env` gives: run by make_try.py and host tests in MLflow's own client.
 
 Prints one JSON object: the run, and whether the artifact came back byte for byte.
 """

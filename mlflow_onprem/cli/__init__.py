@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from mlflow_onprem import __version__
-from mlflow_onprem.cli import config, stack
-from mlflow_onprem.cli.sandbox import app as sandbox_app
+from mlflow_onprem.cli import backup, config, stack
+from mlflow_onprem.cli.doctor import doctor
 from mlflow_onprem.cli.run import report_error
+from mlflow_onprem.cli.sandbox import app as sandbox_app
+from mlflow_onprem.cli.user import app as user_app
 from mlflow_onprem.errors import ExitCode, OnPremError
 
 app = typer.Typer(
@@ -30,7 +32,10 @@ def root(
 
 
 stack.register(app)
+app.command()(doctor)
+backup.register(app)
 app.add_typer(config.app, name="config")
+app.add_typer(user_app, name="user")
 app.add_typer(sandbox_app, name="sandbox")
 
 

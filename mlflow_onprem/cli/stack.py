@@ -1,24 +1,16 @@
-"""The verbs of the running stack: plan, install, status, client-env."""
+"""The verbs of the running stack: plan, install, status; client-env and logs beside them."""
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Annotated
 
 import typer
 
+from mlflow_onprem.cli.client import client_env
+from mlflow_onprem.cli.logs import logs
 from mlflow_onprem.cli.run import ConfigOption, JsonOption, VerboseOption, emit, exclusive, interruptible
-from mlflow_onprem.errors import ExitCode
-
-
-class Shell(str, Enum):
-    """Forms of `client-env`."""
-
-    sh = "sh"
-    fish = "fish"
-    powershell = "powershell"
-    dotenv = "dotenv"
-    notebook = "notebook"
+from mlflow_onprem.cli.watch import watch_status
+from mlflow_onprem.errors import ConfigError, ExitCode
 
 
 def register(app: typer.Typer) -> None:
@@ -27,6 +19,7 @@ def register(app: typer.Typer) -> None:
     app.command()(install)
     app.command()(status)
     app.command("client-env")(client_env)
+    app.command()(logs)
 
 
 def plan(config: ConfigOption = None, as_json: JsonOption = False) -> int:
@@ -66,7 +59,11 @@ def install(config: ConfigOption = None, as_json: JsonOption = False, verbose: V
     return ExitCode.OK
 
 
-def status(config: ConfigOption = None, as_json: JsonOption = False) -> int:
+def status(
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every 2 s, until q or Ctrl-C.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
     """Ask 9000, 5432 and 5000 whether they really serve. Needs no root."""
     from mlflow_onprem import health, render
     from mlflow_onprem.assembly import probes_and_systemd
@@ -74,24 +71,12 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     from mlflow_onprem.host import LocalHost
 
     asked, systemd = probes_and_systemd(LocalHost(), load(config).config)
+    if watch:
+        if as_json:
+            raise ConfigError("--json prints one object and ends; it does not watch", "leave out --watch, or --json")
+        return watch_status(systemd, asked)
     verdicts = health.look(systemd, asked)
     healthy = all(each.healthy for each in verdicts)
     body = {"healthy": healthy, "services": [render.verdict_json(each) for each in verdicts]}
     emit("status", body, render.status_text(verdicts), as_json=as_json)
     return ExitCode.OK if healthy else ExitCode.UNHEALTHY
-
-
-def client_env(
-    shell: Annotated[Shell, typer.Option(help="The form to print.")] = Shell.sh,
-    user: Annotated[str | None, typer.Option(metavar="NAME", help="For this account; its password is left to be filled in.")] = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> int:
-    """Print what a client needs, ready to paste. As root it hands the administrator's account over."""
-    from mlflow_onprem.commands.client_env import form, variables
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
-
-    pairs, notes = variables(LocalHost(), load(config).config, user)
-    emit("client-env", {"variables": pairs, "notes": notes}, form(shell.value, pairs, notes), as_json=as_json)
-    return ExitCode.OK

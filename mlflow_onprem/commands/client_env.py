@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import shlex
 from collections.abc import Mapping
 
@@ -70,11 +71,33 @@ def next_steps(config: Config, facts: Facts) -> list[str]:
 
 
 def form(shell: str, pairs: Mapping[str, str], notes: list[str]) -> str:
-    """The variables in the words of one shell."""
-    comments = [f"# {note}" for note in notes]
-    if shell == "powershell":
-        return "\n".join([*comments, *(f"$env:{name} = '{value.replace(chr(39), chr(39) * 2)}'" for name, value in pairs.items())])
-    if shell == "notebook":
-        return "\n".join([*comments, "import os", "", *(f"os.environ[{name!r}] = {value!r}" for name, value in pairs.items())])
-    written = {"sh": "export {}={}", "fish": "set -gx {} {}", "dotenv": "{}={}"}[shell]
-    return "\n".join([*comments, *(written.format(name, value if shell == "dotenv" else shlex.quote(value)) for name, value in pairs.items())])
+    """The variables in the words of one shell, every value as it is, whatever stands in it."""
+    write = {"sh": _sh, "fish": _fish, "powershell": _powershell, "dotenv": _dotenv, "notebook": _notebook}[shell]
+    head = [f"# {note}" for note in notes] + (["import os", ""] if shell == "notebook" else [])
+    return "\n".join([*head, *(write(name, value) for name, value in pairs.items())])
+
+
+def _sh(name: str, value: str) -> str:
+    return f"export {name}={shlex.quote(value)}"
+
+
+def _fish(name: str, value: str) -> str:
+    if shlex.quote(value) == value:
+        return f"set -gx {name} {value}"
+    # In fish a backslash escapes in single quotes, too.
+    return "set -gx {} '{}'".format(name, re.sub(r"([\\'])", r"\\\1", value))
+
+
+def _powershell(name: str, value: str) -> str:
+    # PowerShell ends a string at typographic quotes as well; doubled, each stands for itself.
+    return "$env:{} = '{}'".format(name, re.sub("(['\u2018\u2019\u201a\u201b])", r"\1\1", value))
+
+
+def _dotenv(name: str, value: str) -> str:
+    if shlex.quote(value) == value:
+        return f"{name}={value}"
+    return "{}='{}'".format(name, re.sub(r"([\\'])", r"\\\1", value))
+
+
+def _notebook(name: str, value: str) -> str:
+    return f"os.environ[{name!r}] = {value!r}"

@@ -131,5 +131,5 @@ def is_locked(output: str) -> bool:
     """Whether apt or dpkg gave up because of a lock."""
     return any(
         sign in output
-        for sign in ("Could not get lock", "Unable to lock directory", "Unable to acquire the dpkg frontend lock", "is locked by another process")
+        for sign in ("Could not get lock", "Unable to lock directory", "Unable to acquire the dpkg frontend lock", "locked by another process")
     )

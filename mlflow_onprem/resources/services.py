@@ -6,23 +6,35 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Base
 from mlflow_onprem.resources.files import File
+from mlflow_onprem.resources.workers import replace_workers
 from mlflow_onprem.secret import Secret
 from mlflow_onprem.systemd import Systemd, UnitStatus
 
 STAMPS = "/var/lib/mlflow-onprem/stamps"
 
 
+class Inputs(str):
+    """A digest of what a service should run on; a plan shows it in words."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "its settings as they are now"
+
+
 @dataclass(frozen=True)
 class ServiceState:
-    """A service that starts at boot, runs now, and runs on its current inputs (`current`)."""
+    """A service that starts at boot, runs now, and runs on its current inputs; `rereads` are those a reload is enough for."""
 
     enabled: bool
     active: bool
     inputs: str
+    rereads: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,8 @@ class Service(Base):
 
     The stamp is written after a successful start. It holds the digest of the inputs, so a run that died between writing a file and
     restarting the service is finished by the next one. A file put back after the service had started counts too: by its time.
-    With `restarts` False a running service is never restarted here, systemd only reads its unit again.
+    With `restarts` False a running service is never restarted here, systemd only reads its unit again. Where only what it `rereads`
+    has changed, its workers are replaced one by one (resources/workers.py) and no request is lost.
     """
 
     unit: str
@@ -40,6 +53,7 @@ class Service(Base):
     paths: tuple[str, ...] = ()
     boot_unit: str = ""
     restarts: bool = True
+    reread_paths: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -52,25 +66,42 @@ class Service(Base):
             return None
         enabled = boot.file.startswith("enabled") and status.load != "masked"
         if self.want is None:
-            return None if status.active in ("inactive", "failed") and not enabled else ServiceState(enabled, status.active == "active", "")
-        return ServiceState(enabled, status.active == "active", self._inputs(host, status))
+            return None if status.active in ("inactive", "failed") and not enabled else ServiceState(enabled, status.running, "")
+        return ServiceState(enabled, status.running, self._inputs(host, status), self._rereads(host, status))
 
     def _inputs(self, host: Host, status: UnitStatus) -> str:
         if status.needs_reload:
-            return "the unit file changed since systemd read it"
+            return "a unit file that was changed since systemd read it"
         if not self.restarts:
             return "" if self.want is None else self.want.inputs
         for path in self.paths:
             found = host.stat(path)
             if found is not None and status.started and int(found.mtime) > status.started:
-                return f"{path} was written after the service started"
+                return f"what stood there before {path} was written: it has not been restarted since"
+        stamp = self._stamp(host)
+        if stamp is None:
+            return "what it was started with by somebody else"
+        stamped = stamp.get("inputs", "")
+        return stamped if self.want is not None and stamped == self.want.inputs else "older settings or an older program"
+
+    def _rereads(self, host: Host, status: UnitStatus) -> str:
+        if self.want is None or not self.want.rereads:
+            return ""
+        stamp = self._stamp(host) or {}
+        read_at = float(stamp.get("reloaded", 0))
+        for path in self.reread_paths:
+            found = host.stat(path)
+            # systemd tells a start to the second, a stamp is exact.
+            if found is not None and int(found.mtime) > status.started and found.mtime > read_at:
+                return f"what stood there before {path} was written: its workers have not been replaced since"
+        return self.want.rereads if stamp.get("rereads") == self.want.rereads else "older secrets or rules"
+
+    def _stamp(self, host: Host) -> dict[str, Any] | None:
         text = host.read(f"{STAMPS}/{self.unit}")
-        if text is None:
-            return "not started by us yet"
         try:
-            return str(json.loads(text)["inputs"])
-        except (ValueError, KeyError):
-            return "stamp unreadable"
+            return None if text is None else dict(json.loads(text))
+        except (ValueError, TypeError):
+            return {}
 
     def apply(self, host: Host, have: ServiceState | None) -> None:
         stamp = f"{STAMPS}/{self.unit}"
@@ -92,7 +123,16 @@ class Service(Base):
             host.remove(stamp)
             self.systemd.act("reset-failed", self.unit)
             self.systemd.act("restart", self.unit)
-            host.write(stamp, (json.dumps({"inputs": self.want.inputs}) + "\n").encode(), mode=0o600, owner="root", group="root")
+            self._write_stamp(host, {"inputs": self.want.inputs, "rereads": self.want.rereads})
+        elif have.rereads != self.want.rereads:
+            # Forgotten first: a run that dies here, or comes to want other secrets, leaves workers of which nobody knows what they read.
+            self._write_stamp(host, {"inputs": self.want.inputs})
+            found = host.stat(stamp)
+            replace_workers(host, self.systemd, self.unit)
+            self._write_stamp(host, {"inputs": self.want.inputs, "rereads": self.want.rereads, "reloaded": found.mtime if found is not None else 0.0})
+
+    def _write_stamp(self, host: Host, content: dict[str, Any]) -> None:
+        host.write(f"{STAMPS}/{self.unit}", (json.dumps(content) + "\n").encode(), mode=0o600, owner="root", group="root")
 
 
 def digest(files: Iterable[File], versions: Sequence[str] = ()) -> str:
@@ -105,4 +145,4 @@ def digest(files: Iterable[File], versions: Sequence[str] = ()) -> str:
         total.update(f"{file.path}\0{len(text)}\0{text}\0{file.want.mode}\0{file.want.owner}\0{file.want.group}\0".encode())
     for version in versions:
         total.update(f"{version}\0".encode())
-    return total.hexdigest()[:16]
+    return Inputs(total.hexdigest()[:16])

@@ -54,9 +54,7 @@ class Guest:
         """A program inside that is talked to while it runs."""
         return self.host.spawn(self._enter(argv, user), env=self._environment(env))
 
-    def follow(
-        self, argv: Sequence[str], on_line: Callable[[str], None], *, both: bool = False, timeout: float = 1800
-    ) -> Result:
+    def follow(self, argv: Sequence[str], on_line: Callable[[str], None], *, both: bool = False, timeout: float = 1800) -> Result:
         """A long program inside: what it says on standard error (`both`: and output) is passed on as it comes. Raises CommandFailed."""
         child = self.popen(argv)
         out: list[str] = []
@@ -94,8 +92,7 @@ class Guest:
 
     def push(self, source: Path, target: str) -> None:
         """Copy a file or a folder of this machine to that path inside, owned by root; parent folders are made."""
-        self.run(["mkdir", "-p", os.path.dirname(target)])  # noqa: PTH120 - a path of another host
-        self.host.run(["cp", "-rT", "--preserve=mode,links", str(source), str(self.path(target))], timeout=600)
+        self.host.run(["cp", "-rT", "--preserve=mode,links", str(source), str(self._made(target))], timeout=600)
 
     def pull(self, source: str, target: Path) -> None:
         """Copy a file or a folder of the host to this machine."""
@@ -103,9 +100,8 @@ class Guest:
 
     def write(self, path: str, content: str | bytes, *, mode: int = 0o644) -> None:
         """A file inside, owned by root."""
-        self.run(["mkdir", "-p", os.path.dirname(path)])  # noqa: PTH120
         data = content.encode() if isinstance(content, str) else content
-        LocalHost().write(str(self.path(path)), data, mode=mode, owner="root", group="root")
+        LocalHost().write(str(self._made(path)), data, mode=mode, owner="root", group="root")
 
     def read(self, path: str) -> bytes:
         """A file inside. Raises FileNotFoundError."""
@@ -114,6 +110,11 @@ class Guest:
     def path(self, path: str) -> Path:
         """Where a path of the running host is for this machine, symlinks followed as the host would."""
         return Path(f"/proc/{self.leader()}/root{self.run(['realpath', '-m', path]).out.rstrip()}")
+
+    def _made(self, path: str) -> Path:
+        found = self.path(path)
+        self.run(["mkdir", "-p", "/".join(("", *found.parts[4:-1]))])
+        return found
 
     def journal(self, *options: str) -> str:
         """What `journalctl` says inside."""

@@ -52,7 +52,11 @@ class Sandbox(Guest):
             spec.folder.mkdir(parents=True, mode=0o700)
             specs.save(host, spec)
         sandbox = cls(spec, host)
-        sandbox.boot()
+        try:
+            sandbox.boot()
+        except BaseException:
+            sandbox.destroy()
+            raise
         return sandbox
 
     @classmethod
@@ -74,6 +78,7 @@ class Sandbox(Guest):
             layer = layers.find(self.spec.layer)
             if layer is None:
                 raise OnPremError(f"the layer {self.spec.layer} of sandbox {self.name} is gone", f"`mlflow-onprem sandbox down --name {self.name}`")
+            process.end(self.host, self.spec.root, self.spec.unit)
             specs.mount(self.host, self.spec, layer)
             specs.furnish(self.host, self.spec)
             with layers.locked("network"):
@@ -90,12 +95,11 @@ class Sandbox(Guest):
         """A clean shutdown. Raises OnPremError when it hangs."""
         if process.send(self.spec.root, signal.SIGTERM):
             process.wait_until(lambda: not self.running, 120, f"sandbox {self.name} did not shut down")
-        process.remove_cgroups(self.spec.unit)
+        process.tidy(self.host, self.spec.unit)
 
     def kill(self) -> None:
         """Cut the power."""
-        process.end(self.spec.root)
-        process.remove_cgroups(self.spec.unit)
+        process.end(self.host, self.spec.root, self.spec.unit)
 
     def reboot(self) -> None:
         """As an administrator would: `systemctl reboot` inside, and the machine comes up again."""

@@ -127,8 +127,9 @@ def attach(host: LocalHost, network: Network, name: str, address: str, *, isolat
     inside = namespace(network, name)
     detach(host, network, name, address)
     port = f"{network.bridge}.{address.rpartition('.')[2]}"
+    mtu = ["mtu", str(network.mtu)]
     host.run(["ip", "netns", "add", inside])
-    host.run(["ip", "link", "add", port, "mtu", str(network.mtu), "type", "veth", "peer", "name", "eth0", "mtu", str(network.mtu), "netns", inside])
+    host.run(["ip", "link", "add", port, *mtu, "type", "veth", "peer", "name", "eth0", "address", hardware(address), *mtu, "netns", inside])
     host.run(["ip", "link", "set", port, "master", network.bridge, "up"])
     # The namespace is whole before the host boots: no service inside ever sees half a network, and a reboot finds it again.
     steps = ["link set lo up", f"address add {address}/24 dev eth0", "link set eth0 up"]
@@ -145,6 +146,11 @@ def detach(host: LocalHost, network: Network, name: str, address: str) -> None:
     host.run(["ip", "link", "del", f"{network.bridge}.{address.rpartition('.')[2]}"], ok=(0, 1))
     host.run(["ip", "netns", "del", namespace(network, name)], ok=(0, 1))
     host.run(["nft", "delete", "element", "ip", network.bridge, "isolated", f"{{ {address} }}"], ok=(0, 1))
+
+
+def hardware(address: str) -> str:
+    """The Ethernet address that goes with an IPv4 address: the next host there has the same, so nobody's neighbour table sends it astray."""
+    return "02:6d:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)
 
 
 def free_address(network: Network, taken: Iterable[str], preferred: str = "") -> str:

@@ -16,6 +16,8 @@ from pathlib import Path
 from mlflow_onprem.errors import OnPremError
 from mlflow_onprem.host import LocalHost
 
+#: There where systemd is this machine's pid 1.
+SYSTEMD = Path("/run/systemd/system")
 _LAUNCH = Path(__file__).with_name("launch.py")
 
 
@@ -59,22 +61,18 @@ def send(root: Path, number: signal.Signals) -> bool:
     return True
 
 
-def end(root: Path) -> None:
-    """Cut the power: pid 1 inside goes first and takes everything in its namespace along."""
-    pid = find(root)
-    if pid is None:
-        return
-    inner = leader(pid)
-    if inner is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(inner, signal.SIGKILL)
-    send(root, signal.SIGKILL)
+def end(host: LocalHost, root: Path, unit: str) -> None:
+    """Cut the power: everything in the host's cgroup dies at once, also a host whose systemd-nspawn was killed and left it behind."""
+    for group in _groups_of(unit):
+        with contextlib.suppress(OSError):
+            (group / "cgroup.kill").write_text("1")
     wait_until(lambda: find(root) is None, 10, f"the sandbox at {root} did not die")
+    tidy(host, unit)
 
 
 def launch(host: LocalHost, argv: Sequence[str], *, log: Path, unit: str, memory: str | None) -> None:
     """Start systemd-nspawn in a cgroup of its own, detached from us."""
-    if Path("/run/systemd/system").is_dir():
+    if SYSTEMD.is_dir():
         scope = ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={unit}", "--slice=machine.slice", "--property=Delegate=yes"]
         limit = [f"--property=MemoryMax={memory}"] if memory else []
         prefix, groups = [*scope, *limit], []
@@ -84,16 +82,20 @@ def launch(host: LocalHost, argv: Sequence[str], *, log: Path, unit: str, memory
     host.run([sys.executable, "-I", "-S", str(_LAUNCH), str(log), *map(str, groups), "--", *prefix, *argv], env=environment)
 
 
-def remove_cgroups(unit: str) -> None:
-    """Remove what a host leaves in the machine's cgroup tree (where systemd does not do it), once its last process is gone."""
-    tops = [top / unit for top in _cgroup_mounts()]
+def tidy(host: LocalHost, unit: str) -> None:
+    """After the last process is gone: the cgroup goes too, so that the next boot may have the name."""
+    if SYSTEMD.is_dir():
+        # Only systemd may remove a scope: one whose folder vanished counts as running for ever. 5: it is gone already.
+        host.run(["systemctl", "stop", unit], ok=(0, 5))
+        return
 
     def gone() -> bool:
-        for top in tops:
-            for folder, _, _ in os.walk(top, topdown=False):
+        groups = _groups_of(unit)
+        for group in groups:
+            for folder, _, _ in os.walk(group, topdown=False):
                 with contextlib.suppress(OSError):
                     Path(folder).rmdir()
-        return not any(top.exists() for top in tops)
+        return not any(group.exists() for group in groups)
 
     with contextlib.suppress(OnPremError):
         wait_until(gone, 5, f"cgroups of {unit} are busy")
@@ -122,6 +124,11 @@ def _cgroup_mounts() -> dict[Path, str]:
         if kind == "cgroup2" or (kind == "cgroup" and ("name=systemd" in names or "memory" in names)):
             found[Path(fields.split()[4])] = "memory" if "memory" in names else kind
     return found
+
+
+def _groups_of(unit: str) -> list[Path]:
+    """The cgroups of a host that exist: at the top where we made them, in machine.slice where systemd did."""
+    return [group for top in _cgroup_mounts() for group in (top / unit, top / "machine.slice" / unit) if group.is_dir()]
 
 
 def _make_cgroups(unit: str, memory: str | None) -> list[Path]:

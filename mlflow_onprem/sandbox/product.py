@@ -92,16 +92,16 @@ def install(sandbox: Sandbox, config: str, on_line: Progress, store: Path | None
 def bootstrapped(base: Layer, root: Path, on_progress: Progress) -> Layer:
     """The base with this checkout's CLI on it. The CLI's packages are a layer of their own: they change less often than the code."""
     with layers.locked("build"):
-        packages = _layer(f"cli-{digest(root, REQUIREMENTS, base.key)}", base, lambda host: bootstrap(host, root, on_progress), on_progress)
+        packages = kept_layer(f"cli-{digest(root, REQUIREMENTS, base.key)}", base, lambda host: bootstrap(host, root, on_progress), on_progress)
         key = f"bootstrapped-{digest(root, PARTS, packages.key)}"
-        return _layer(key, packages, lambda host: bootstrap(host, root, on_progress), on_progress)
+        return kept_layer(key, packages, lambda host: bootstrap(host, root, on_progress), on_progress)
 
 
 def installed(below: Layer, config: str, on_progress: Progress, *, hostname: str = "server", store: Path | None = None) -> Layer:
     """A bootstrapped layer with the whole stack installed, for hosts of that name."""
     with layers.locked("build"):
         key = f"installed-{hashlib.sha256(json.dumps([below.key, config, hostname]).encode()).hexdigest()[:12]}"
-        return _layer(key, below, lambda host: _discard(install(host, config, on_progress, store)), on_progress, hostname)
+        return kept_layer(key, below, lambda host: _discard(install(host, config, on_progress, store)), on_progress, hostname)
 
 
 def caches() -> list[tuple[str, str]]:
@@ -113,7 +113,8 @@ def caches() -> list[tuple[str, str]]:
     return [(str(here), inside) for here, inside in pairs]
 
 
-def _layer(key: str, below: Layer, make: Callable[[Sandbox], None], on_progress: Progress, hostname: str = "server") -> Layer:
+def kept_layer(key: str, below: Layer, make: Callable[[Sandbox], None], on_progress: Progress, hostname: str = "server") -> Layer:
+    """The layer of that key; where it is not there, what `make` makes of a host on `below`. Call it with the lock `build` held."""
     found = layers.find(key)
     if found is not None:
         return found

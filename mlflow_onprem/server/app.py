@@ -14,7 +14,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from . import environment
+from . import environment, keyring
 from .settings import Settings, SettingsError, read
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def _create(exit_code: int) -> ASGIApp:
         settings = read(os.environ)
         environment.apply(settings)
         app = _with_accounts() if settings.auth else _without_accounts()
+        keyring.install(settings)
         _open_stores(settings)
     except SettingsError as error:
         _fail(str(error), exit_code)

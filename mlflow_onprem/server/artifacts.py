@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mlflow.entities import FileInfo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
+from .patience import PatientS3ArtifactRepository
 from .streaming import StreamsToS3
 
 
@@ -26,7 +26,7 @@ class ProxiedS3ArtifactRepository(StreamsToS3, ArtifactRepository):  # type: ign
 
     def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
         super().__init__(artifact_uri, tracking_uri, registry_uri)
-        self._s3 = S3ArtifactRepository(s3_uri(artifact_uri), tracking_uri=tracking_uri, registry_uri=registry_uri)
+        self._s3 = PatientS3ArtifactRepository(s3_uri(artifact_uri), tracking_uri=tracking_uri, registry_uri=registry_uri)
 
     def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
         """Upload one file."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository, _get_s3_client
+from mlflow.store.artifact.s3_artifact_repo import _get_s3_client
 
 from .artifacts import s3_uri
+from .patience import PatientS3ArtifactRepository
 from .streaming import StreamsToS3
 
 
-class PresignedS3ArtifactRepository(StreamsToS3, S3ArtifactRepository):  # type: ignore[misc]
+class PresignedS3ArtifactRepository(StreamsToS3, PatientS3ArtifactRepository):
     """MLflow's S3 repository, multipart transfers included, with URLs for the store's public address."""
 
     def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:

@@ -87,7 +87,12 @@ def read(environ: Mapping[str, str]) -> Settings:
 
 
 def read_secret(path: Path, variable: str) -> str:
-    """Return the content of a secret's file; an empty file is an error, never an empty secret."""
+    """Return the secret of a file, the first where it holds several."""
+    return read_secrets(path, variable)[0]
+
+
+def read_secrets(path: Path, variable: str) -> list[str]:
+    """Return the lines of a secret's file: the one in use, then those still accepted. An empty file is an error, never an empty secret."""
     try:
         value = path.read_text(encoding="utf-8").strip()
     except OSError as error:
@@ -96,7 +101,7 @@ def read_secret(path: Path, variable: str) -> str:
         raise SettingsError(f"{path} (named by {variable}) is not text") from None
     if not value:
         raise SettingsError(f"{path} (named by {variable}) is empty")
-    return value
+    return value.splitlines()
 
 
 def _database_uri(environ: Mapping[str, str]) -> str:

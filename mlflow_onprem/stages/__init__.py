@@ -11,7 +11,7 @@ from mlflow_onprem.resource import Mode, Resource
 from mlflow_onprem.resources.files import Directory, DirectoryState
 from mlflow_onprem.resources.packages import AptPackages, AptPackagesState
 from mlflow_onprem.resources.services import STAMPS
-from mlflow_onprem.stages import minio, mlflow, postgres
+from mlflow_onprem.stages import minio, mlflow, postgres, rotation
 from mlflow_onprem.stages.connections import Connections
 from mlflow_onprem.stages.inputs import External
 
@@ -28,6 +28,7 @@ def build(config: Config, credentials: Credentials, facts: Facts, external: Exte
             *(Directory(path, DirectoryState(Mode(0o755), "root", "root")) for path in FOLDERS),
             Directory(STAMPS, DirectoryState(Mode(0o700), "root", "root")),
             credentials_module.resource(credentials),
+            credentials_module.dates_resource(credentials),
             *postgres.before_packages(config, facts),
             *(packages if everybody_waits else ()),
         ),
@@ -36,5 +37,5 @@ def build(config: Config, credentials: Credentials, facts: Facts, external: Exte
             "PostgreSQL": (*(() if everybody_waits else packages), *postgres.resources(config, credentials, facts, external, to)),
             "Python environment": mlflow.python_lane(config, facts, uv),
         },
-        last=mlflow.resources(config, credentials, facts, external, to, uv),
+        last=(*mlflow.resources(config, credentials, facts, external, to, uv), *rotation.resources(config, to.systemd)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from mlflow_onprem.config import MinioSection
-from mlflow_onprem.credentials import Credentials
+from mlflow_onprem.credentials import Credentials, Stage
 from mlflow_onprem.facts import Facts
 from mlflow_onprem.object_store import bucket_policy
 from mlflow_onprem.package_data import read
@@ -98,13 +98,21 @@ def resources(config: MinioSection, credentials: Credentials, facts: Facts, to: 
             paths=(*(file.path for file in files), f"{folder}/manifest.json"),
         ),
         bucket,
-        AccessKey(
-            to.store,
-            credentials.s3_access_key,
-            config.bucket,
-            AccessKeyState(policy_text(bucket_policy(config.bucket)), credentials.s3_secret_key),
-        ),
+        *_access_keys(config, credentials, to),
     )
+
+
+def _access_keys(config: MinioSection, credentials: Credentials, to: Connections) -> tuple[Resource, ...]:
+    """The key in use; during a rotation the other generation's beside it, until that one is withdrawn."""
+
+    def key(of: Credentials, *, wanted: bool = True) -> AccessKey:
+        state = AccessKeyState(policy_text(bucket_policy(config.bucket)), of.s3_secret_key)
+        return AccessKey(to.store, of.s3_access_key, config.bucket, state if wanted else None)
+
+    rotation = credentials.rotation
+    if rotation is None or rotation.other.s3_access_key == credentials.s3_access_key:
+        return (key(credentials),)
+    return (key(credentials), key(rotation.other, wanted=rotation.stage in (Stage.PENDING, Stage.CURRENT)))
 
 
 def data_folders(config: MinioSection) -> tuple[str, ...]:

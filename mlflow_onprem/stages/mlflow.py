@@ -6,14 +6,16 @@ import json
 from urllib.parse import quote, urlsplit
 
 from mlflow_onprem.config import Config
-from mlflow_onprem.credentials import Credentials
+from mlflow_onprem.credentials import Credentials, Stage, accepted
 from mlflow_onprem.errors import ConfigError
 from mlflow_onprem.facts import Facts
+from mlflow_onprem.mlflow_api import MlflowApi, local_url
 from mlflow_onprem.package_data import names, read
 from mlflow_onprem.resource import Mode, Resource, Text
 from mlflow_onprem.resources.accounts import SystemUser, SystemUserState
 from mlflow_onprem.resources.environment import Environment, EnvironmentState, lock_key
 from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState, Symlink, SymlinkState
+from mlflow_onprem.resources.rotation import Administrator, AdministratorState, Closed, Program
 from mlflow_onprem.resources.schema import Schema, SchemaState
 from mlflow_onprem.resources.services import Service, ServiceState, digest
 from mlflow_onprem.secret import Secret
@@ -26,6 +28,8 @@ ETC = "/etc/mlflow-onprem"
 ENVIRONMENTS = "/opt/mlflow-onprem/environments"
 UNIT = "/etc/systemd/system/mlflow.service"
 SERVER = "mlflow_onprem_server"
+#: Files that a worker reads when it starts; for all others the service itself has to start anew.
+REREAD = ("s3-credentials", "flask-secret-key", "kek-passphrase", "webhook-key")
 
 
 def lock(version: str) -> str:
@@ -70,7 +74,9 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
     unit = File(UNIT, FileState(Text(read("units/mlflow.service")), Mode(0o644), "root", "root"))
     auth = config.mlflow.auth
     heads = json.loads(read("locks/schemas.json"))[config.mlflow.version]
-    service_files = [file for file in files if not file.path.endswith("/admin-password")]
+    # Workers read these anew when they are replaced; the administrator's first password is read at the bootstrap alone.
+    reread = [file for file in files if file.path.rpartition("/")[2] in REREAD]
+    service_files = [file for file in files if file not in reread and not file.path.endswith("/admin-password")]
     return (
         Directory(f"{ETC}/mlflow", DirectoryState(Mode(0o750), "root", "mlflow")),
         Directory("/var/lib/mlflow", DirectoryState(Mode(0o700), "mlflow", "mlflow")),
@@ -87,11 +93,26 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
         unit,
         Service(
             "mlflow.service",
-            ServiceState(enabled=True, active=True, inputs=digest([*service_files, unit], [made.directory])),
+            ServiceState(enabled=True, active=True, inputs=digest([*service_files, unit], [made.directory]), rereads=digest(reread)),
             to.systemd,
             paths=(*(file.path for file in service_files), UNIT, f"{made.directory}/environment.json"),
+            reread_paths=tuple(file.path for file in reread),
         ),
+        *_rotation(config, credentials, facts, external, to, made),
     )
+
+
+def _rotation(config: Config, credentials: Credentials, facts: Facts, external: External, to: Connections, made: Environment) -> tuple[Resource, ...]:
+    """What only a rotation that has its new values in use wants, before the old ones are withdrawn."""
+    rotation = credentials.rotation
+    if rotation is None or rotation.stage is not Stage.CURRENT or "mlflow" not in rotation.scope:
+        return ()
+    program = Program(f"{made.directory}/bin/python", _environment(config, facts, external))
+    database = config.postgres.database if config.postgres.mode == "local" else external.database
+    name, url = credentials.mlflow_admin, local_url(config)
+    new, *old = accepted(credentials, "mlflow_admin_password")
+    account = Administrator(name, AdministratorState(new), tuple(old), lambda password: MlflowApi(url, name, password), program)
+    return (Closed(to.sql, database, program), *([account] if config.mlflow.auth.enabled else []))
 
 
 def workers(config: Config, facts: Facts) -> int:
@@ -163,8 +184,9 @@ def _files(config: Config, credentials: Credentials, facts: Facts, external: Ext
     files = {
         "s3-credentials": Secret(f"[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret_key.reveal()}\n"),
         "flask-secret-key": Secret(credentials.flask_secret_key.reveal() + "\n"),
-        "kek-passphrase": Secret(credentials.kek_passphrase.reveal() + "\n"),
-        "webhook-key": Secret(credentials.webhook_key.reveal() + "\n"),
+        # The one to close with, and while others may still have closed with another one, that one too.
+        "kek-passphrase": _lines(accepted(credentials, "kek_passphrase")),
+        "webhook-key": _lines(accepted(credentials, "webhook_key")),
     }
     if config.mlflow.auth.enabled:
         files["admin-password"] = Secret(credentials.mlflow_admin_password.reveal() + "\n")
@@ -175,6 +197,10 @@ def _files(config: Config, credentials: Credentials, facts: Facts, external: Ext
         File(f"{ETC}/mlflow/auth.ini", FileState(Text(_auth_ini(config, credentials, external)), Mode(0o640), "root", "mlflow")),
         *(File(f"{ETC}/mlflow/{name}", FileState(value, Mode(0o600), "mlflow", "mlflow")) for name, value in files.items()),
     )
+
+
+def _lines(values: tuple[Secret, ...]) -> Secret:
+    return Secret("".join(f"{each.reveal()}\n" for each in values))
 
 
 def _auth_ini(config: Config, credentials: Credentials, external: External) -> str:

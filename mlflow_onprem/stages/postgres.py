@@ -8,6 +8,7 @@ from mlflow_onprem.facts import CLUSTER_NOTE, Facts
 from mlflow_onprem.resource import Mode, Resource, Text
 from mlflow_onprem.resources.database import Database, DatabaseState, Role, RoleState, SettingsInForce
 from mlflow_onprem.resources.files import BlockState, Directory, DirectoryState, File, FileState, MarkedBlock
+from mlflow_onprem.resources.overrides import Overrides
 from mlflow_onprem.resources.services import Service, ServiceState
 from mlflow_onprem.stages.connections import Connections
 from mlflow_onprem.stages.inputs import External
@@ -61,18 +62,20 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
         )
     cluster = f"/etc/postgresql/{facts.postgres_version}/main"
     conf = File(f"{cluster}/conf.d/90-mlflow-onprem.conf", FileState(Text(_settings(config, facts)), Mode(0o644), "postgres", "postgres"))
+    ours = tuple(line.partition(" = ")[0] for line in _settings(config, facts).splitlines() if " = " in line)
     return (
         conf,
         MarkedBlock(f"{cluster}/pg_ident.conf", BlockState(Text(f"mlflow-onprem  mlflow  {user}\n"))),
         MarkedBlock(f"{cluster}/pg_hba.conf", BlockState(Text(_access(config)))),
         # A restart would cut off whoever else uses this cluster: SettingsInForce does it where a setting of ours needs one.
         Service(unit(facts), ServiceState(enabled=True, active=True, inputs=""), to.systemd, boot_unit=BOOT_UNIT, restarts=False),
+        Overrides(to.sql, unit(facts), ours),
         SettingsInForce(
             to.sql,
             to.systemd,
             unit(facts),
             paths=(conf.path, f"{cluster}/pg_ident.conf", f"{cluster}/pg_hba.conf"),
-            settings=tuple(line.partition(" = ")[0] for line in _settings(config, facts).splitlines() if " = " in line),
+            settings=ours,
         ),
         Role(to.sql, user, RoleState(login=True, superuser=False, create_role=False, password=credentials.postgres_password), holds_data=True),
         *(Database(to.sql, name, DatabaseState(owner=user), holds_data=True) for name in databases(config)),

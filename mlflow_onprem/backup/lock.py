@@ -1,0 +1,49 @@
+"""The one lock of everything that copies, deletes or replaces stored data: backup, restore, gc."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow_onprem.errors import Refused
+
+LOCK = Path("/run/mlflow-onprem-backup.lock")
+INTERVAL = 0.5  # seconds between two tries
+
+
+@contextlib.contextmanager
+def hold(what: str, *, wait: float = 0) -> Iterator[None]:
+    """Hold it while `what` (named to whoever finds it taken) is done; the kernel lets go when the process dies.
+
+    Waits up to `wait` seconds. Raises Refused where it stays taken, or for anyone but root.
+    """
+    require_root()
+    deadline = time.monotonic() + wait
+    with LOCK.open("a+") as file:
+        while not _taken(file.fileno()):
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                raise Refused(f"another command works on backups or stored data ({file.read().strip() or 'unknown'})", "wait until it is done")
+            time.sleep(INTERVAL)
+        file.truncate(0)
+        file.write(f"pid {os.getpid()}: {what}")
+        file.flush()
+        yield
+
+
+def require_root() -> None:
+    """Raises Refused for anyone but root."""
+    if os.geteuid() != 0:
+        raise Refused("backups hold secrets and need root", "run it with sudo")
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,136 @@
+"""What one backup says about itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mlflow_onprem.backup.repository import Repository
+from mlflow_onprem.errors import ConfigError, OnPremError
+
+FORMAT = 1
+FOLDER = "backups/"
+MANIFEST = "manifest.json"
+PROVEN = "proven.json"
+ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
+
+
+class Part(BaseModel):
+    """Frozen; what a later release added is left alone."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class FilePart(Part):
+    """One file of the backup as it lies there, `size` in bytes."""
+
+    size: int
+    sha256: str
+
+
+class ObjectsPart(Part):
+    """All artifacts; `new_` are those that this backup had to copy. Sizes in bytes."""
+
+    count: int
+    bytes: int
+    new_count: int
+    new_bytes: int
+
+
+class Manifest(Part):
+    """`created` is the moment whose data this is, in UTC; `seconds` what making it took. Revisions are Alembic's."""
+
+    format: int
+    id: str
+    created: datetime
+    seconds: float
+    host: str
+    made_by: str
+    mlflow: str
+    lock: str
+    python: str
+    object_store: str
+    postgres: int
+    bucket: str
+    artifacts: str
+    databases: dict[str, str]
+    revisions: dict[str, str]
+    encryption: Literal["none", "passphrase", "recipient"]
+    objects: ObjectsPart
+    files: dict[str, FilePart]
+
+
+class Proof(Part):
+    """When and how a backup was proven by restoring it; counts of what was compared."""
+
+    when: datetime
+    seconds: float
+    tables: int
+    rows: int
+    runs: int
+    artifacts: int
+    artifact_bytes: int
+
+
+def new_id(now: datetime) -> str:
+    """A name that sorts by time."""
+    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def name(backup: str, file: str) -> str:
+    """Where a backup's own file lies in the repository."""
+    return f"{FOLDER}{backup}/{file}"
+
+
+def read(repository: Repository, backup: str) -> Manifest:
+    """One backup. Raises ConfigError for an ID that is none or is not there, OnPremError for a damaged or newer manifest."""
+    content = repository.read(name(backup, MANIFEST)) if ID.fullmatch(backup) else None
+    if content is None:
+        raise ConfigError(f"there is no backup {backup} in {repository.address}", "`mlflow-onprem backup list` shows what is there")
+    try:
+        if json.loads(content).get("format") != FORMAT:
+            raise OnPremError(f"backup {backup} was made by a newer mlflow-onprem", "restore it with that release, or a later one")
+        return Manifest.model_validate_json(content)
+    except (ValueError, ValidationError) as broken:
+        raise OnPremError(f"the manifest of backup {backup} is damaged", "take another one: `mlflow-onprem backup list`") from broken
+
+
+def every(repository: Repository) -> tuple[list[Manifest], list[str]]:
+    """All whole backups, oldest first, and the IDs of what is there but unfinished or unreadable."""
+    seen: dict[str, set[str]] = {}
+    for found, _ in repository.names(FOLDER):
+        backup, _, file = found.removeprefix(FOLDER).partition("/")
+        seen.setdefault(backup, set()).add(file)
+    whole, broken = [], []
+    for backup in sorted(seen):
+        try:
+            whole.append(read(repository, backup))
+        except OnPremError:
+            broken.append(backup)
+    return whole, broken
+
+
+def proof(repository: Repository, backup: str) -> Proof | None:
+    """When it was proven, or None."""
+    content = repository.read(name(backup, PROVEN))
+    try:
+        return None if content is None else Proof.model_validate_json(content)
+    except ValidationError:
+        return None
+
+
+def files_of(repository: Repository, backup: str) -> Iterator[str]:
+    """The names of all that is of this backup only, the manifest first: removed in this order, a half-removed backup is none."""
+    names = [found for found, _ in repository.names(f"{FOLDER}{backup}/")]
+    yield from sorted(names, key=lambda each: not each.endswith(f"/{MANIFEST}"))
+
+
+def now() -> datetime:
+    """In UTC, to the second."""
+    return datetime.now(timezone.utc).replace(microsecond=0)

@@ -1,0 +1,119 @@
+"""backup create, list, verify, prune; restore."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlflow_onprem.cli.run import ConfigOption, JsonOption, VerboseOption, emit, exclusive
+from mlflow_onprem.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from mlflow_onprem.backup.repository import Repository
+    from mlflow_onprem.backup.vault import Keys
+    from mlflow_onprem.config import Config
+    from mlflow_onprem.host import LocalHost
+
+app = typer.Typer(help="Copies of everything, proven by restoring them.", no_args_is_help=True)
+ToOption = Annotated[str | None, typer.Option("--to", "--from", metavar="DIR|s3://...", help="Where backups lie. [default: as configured]")]
+CredentialsOption = Annotated[str | None, typer.Option("--credentials-file", metavar="FILE", help="Keys of the other S3 store.")]
+PassphraseOption = Annotated[str | None, typer.Option("--passphrase-file", metavar="FILE", help="What secrets are encrypted with.")]
+IdentityOption = Annotated[str | None, typer.Option("--identity-file", metavar="FILE", help="The private half of the age recipient.")]
+
+
+def register(program: typer.Typer) -> None:
+    """Add the verbs to the program."""
+    program.add_typer(app, name="backup")
+    program.command()(restore)
+
+
+@app.command()
+def create(
+    to: ToOption = None,
+    credentials_file: CredentialsOption = None,
+    passphrase_file: PassphraseOption = None,
+    recipient: Annotated[str | None, typer.Option(metavar="age1...", help="Encrypt to this age public key.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> int:
+    """Make a backup of everything, while the stack serves."""
+    from mlflow_onprem import progress, render_backup
+    from mlflow_onprem.backup import lock, workplace
+    from mlflow_onprem.commands import backup, backup_create
+    from mlflow_onprem.config_file import load
+    from mlflow_onprem.host import LocalHost
+
+    settings, host = load(config).config, LocalHost()
+    place = to or settings.backup.to
+    with lock.hold("backup create"), progress.make(verbose=verbose) as shown:
+        host.on_say, host.on_progress = shown.say, shown.transfer
+        repository = _repository(host, settings, place, credentials_file)
+        keys = _keys(host, settings, place, passphrase_file, None, recipient)
+        work = workplace.enter(host, settings, repository, keys)
+        try:
+            made = backup_create.create(work, shown.event)
+        finally:
+            work.assembly.close()
+        backup.remember(host, repository)
+    emit("backup create", render_backup.created_json(made), render_backup.created_text(made), as_json=as_json)
+    return ExitCode.OK
+
+
+@app.command("list")
+def list_(to: ToOption = None, credentials_file: CredentialsOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> int:
+    """List backups: how old, how large, proven or not."""
+    from mlflow_onprem import render_backup
+    from mlflow_onprem.backup import lock, manifest
+    from mlflow_onprem.commands import backup
+    from mlflow_onprem.config_file import load
+    from mlflow_onprem.host import LocalHost
+
+    lock.require_root()
+    settings, host = load(config).config, LocalHost()
+    found = backup.listed(_repository(host, settings, to or settings.backup.to, credentials_file))
+    emit("backup list", render_backup.listed_json(found), render_backup.listed_text(found, manifest.now()), as_json=as_json)
+    return ExitCode.OK
+
+
+@app.command()
+def prune(to: ToOption = None, credentials_file: CredentialsOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> int:
+    """Remove what the rules of [backup] do not keep, and the objects nothing kept needs."""
+    from mlflow_onprem import progress, render_backup
+    from mlflow_onprem.backup import lock
+    from mlflow_onprem.commands import backup
+    from mlflow_onprem.config_file import load
+    from mlflow_onprem.host import LocalHost
+
+    settings, host = load(config).config, LocalHost()
+    with lock.hold("backup prune"), progress.make(verbose=False) as shown:
+        repository = _repository(host, settings, to or settings.backup.to, credentials_file)
+        done = backup.prune(host, repository, settings.backup, shown.say)
+        backup.remember(host, repository)
+    emit("backup prune", render_backup.pruned_json(done), render_backup.pruned_text(done), as_json=as_json)
+    return ExitCode.OK
+
+
+def restore() -> int:
+    """Put a backup back."""
+    return ExitCode.OK
+
+
+def _repository(host: LocalHost, config: Config, place: str, credentials_file: str | None) -> Repository:
+    from mlflow_onprem.backup.repository import open_repository
+
+    if not place.startswith(("s3://", "/")):
+        raise ConfigError(f"{place} is neither an absolute path nor s3://bucket/prefix")
+    return open_repository(host, place.rstrip("/"), credentials_file or config.backup.credentials_file)
+
+
+def _keys(host: LocalHost, config: Config, place: str, passphrase_file: str | None, identity_file: str | None, recipient: str | None) -> Keys:
+    from mlflow_onprem.backup.vault import Keys, read_key
+
+    if recipient:
+        keys = Keys(recipient=recipient)
+    else:
+        passphrase = read_key(host, passphrase_file or config.backup.passphrase_file)
+        keys = Keys(passphrase, None if passphrase else config.backup.recipient, read_key(host, identity_file))
+    return keys

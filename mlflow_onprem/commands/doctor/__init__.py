@@ -1,0 +1,111 @@
+"""`doctor`: a client's day through the door that clients use, the doors that must be shut, and the host under it."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+from mlflow_onprem import engine
+from mlflow_onprem.assembly import Assembly
+from mlflow_onprem.commands.client_env import tracking_uri
+from mlflow_onprem.commands.doctor import doors, upkeep
+from mlflow_onprem.commands.doctor.finding import Examination, Finding, bad
+from mlflow_onprem.commands.doctor.journey import Rest, StepFailed, forget_input, travel
+from mlflow_onprem.errors import OnPremError, Refused
+from mlflow_onprem.host import LocalHost
+from mlflow_onprem.object_store import MinioStore
+from mlflow_onprem.resources.schema import Schema
+from mlflow_onprem.stages import minio
+from mlflow_onprem.stages.mlflow import public_store_url
+
+
+def examine(host: LocalHost, assembly: Assembly, say: Callable[[Finding], None] = lambda _: None) -> Examination:
+    """Look at everything; safe on a busy stack: one small experiment of its own is made and deleted.
+
+    `say` hears each finding as it comes. Raises Refused for anyone but root: the administrator's password is needed.
+    """
+    if not host.is_root:
+        raise Refused("doctor logs in as the administrator and needs root for the password", "run it with sudo; `mlflow-onprem status` needs no root")
+    began = time.monotonic()
+    findings = []
+    for finding in _look(host, assembly):
+        findings.append(finding)
+        say(finding)
+    return Examination(tuple(findings), time.monotonic() - began)
+
+
+def _look(host: LocalHost, assembly: Assembly) -> Iterator[Finding]:
+    config, credentials, facts = assembly.config, assembly.credentials, assembly.facts
+    url = tracking_uri(config, facts)
+    account = (credentials.mlflow_admin, credentials.mlflow_admin_password.reveal()) if config.mlflow.auth.enabled else None
+    rest = Rest(url, account)
+    direct = (lambda uri, content: _through_store(assembly, uri, content)) if config.mlflow.artifacts == "direct" else None
+    yield from travel(rest, lambda experiments: _forget(host, assembly, experiments), direct)
+
+    endpoint = minio.endpoint(config.minio)
+    yield doors.default_account(endpoint, config.minio.region)
+    yield doors.foreign_name(rest)
+    yield doors.no_account(config, url)
+    yield from doors.ports(host, config, postgres_shared=facts.postgres_shared)
+
+    yield upkeep.secret_files(host, assembly)
+    yield upkeep.drift(engine.plan(host, assembly.stack))
+    yield from upkeep.clock(host, [("the object store", _date(endpoint)), ("MLflow", _date(f"{url}/health"))])
+    yield from upkeep.disk(host, assembly)
+    yield upkeep.tables(host, assembly)
+    yield from _versions(host, assembly, rest)
+    yield from upkeep.units(host, assembly)
+
+
+def _versions(host: LocalHost, assembly: Assembly, rest: Rest) -> Iterator[Finding]:
+    config = assembly.config
+    try:
+        yield upkeep.mlflow_version(rest.send("GET", "/version").text.strip(), config.mlflow.version)
+    except StepFailed as failed:
+        yield bad("MLflow's version", str(failed), "MLflow does not serve", upkeep.INSTALL)
+    if config.minio.mode == "local":
+        program = "/opt/mlflow-onprem/object-store/current/minio"
+        try:
+            yield upkeep.store_version(host.run([program, "--version"], ok=(0, 1)).out.partition("\n")[0].strip())
+        except OnPremError as failed:
+            yield bad("object store's version", failed.message, "the program is damaged or missing", upkeep.INSTALL)
+    if config.postgres.mode == "local":
+        yield upkeep.postgres_version(host, assembly.facts.postgres_version)
+
+
+def _forget(host: LocalHost, assembly: Assembly, experiments: list[str]) -> None:
+    schema = next(each for each in assembly.stack if isinstance(each, Schema))
+    host.run(
+        [schema.python, "-m", "mlflow_onprem_server.forget"],
+        stdin=forget_input(experiments),
+        user=schema.user,
+        env={**dict(schema.environment), "HOME": "/var/lib/mlflow"},
+        timeout=300,
+        hint="run `sudo mlflow-onprem install`, then this again",
+    )
+
+
+def _through_store(assembly: Assembly, uri: str, content: bytes) -> bytes:
+    """What a client does where artifacts go straight to the store: its key, the store's public address."""
+    config, credentials = assembly.config, assembly.credentials
+    key, secret = assembly.external.s3 or (credentials.s3_access_key, credentials.s3_secret_key)
+    store = MinioStore(public_store_url(config, assembly.facts), key, secret, config.minio.region)
+    parts = urlsplit(uri)
+    try:
+        return store.round_trip(parts.netloc, parts.path.lstrip("/"), io.BytesIO(content), len(content))
+    except OnPremError as failed:
+        raise StepFailed(f"clients send artifacts to the store themselves, and that fails: {failed.message}") from None
+
+
+def _date(url: str) -> str | None:
+    """The Date header of an answer, None where none comes (another finding says so)."""
+    import requests
+
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.get(url, timeout=5, stream=True, allow_redirects=False).headers.get("Date")
+    except requests.RequestException:
+        return None

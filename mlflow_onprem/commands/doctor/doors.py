@@ -1,0 +1,150 @@
+"""Doors that must be shut: the store's default account, other names for the server, callers without an account, ports on the network."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from mlflow_onprem.commands.doctor.finding import Finding, bad, ok, warning
+from mlflow_onprem.commands.doctor.journey import Rest, StepFailed
+from mlflow_onprem.config import Config
+from mlflow_onprem.host import Host
+from mlflow_onprem.object_store import MinioStore, StoreRefused, StoreUnreachable
+from mlflow_onprem.secret import Secret
+
+DEFAULT_ACCOUNT = "minioadmin"
+#: One route of each part of MLflow: its API, artifacts, GraphQL, traces (another framework inside MLflow), the web page.
+WITHOUT_ACCOUNT = (
+    ("POST", "/api/2.0/mlflow/experiments/search"),
+    ("GET", "/api/2.0/mlflow-artifacts/artifacts"),
+    ("POST", "/graphql"),
+    ("POST", "/v1/traces"),
+    ("GET", "/"),
+)
+LISTEN = "0A"
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A TCP socket that waits for connections: its address and port."""
+
+    address: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        return ipaddress.ip_address(self.address).is_loopback
+
+
+def default_account(store_endpoint: str, region: str) -> Finding:
+    """The password that every MinIO starts with unless told otherwise must be refused."""
+    store = MinioStore(store_endpoint, DEFAULT_ACCOUNT, Secret(DEFAULT_ACCOUNT), region)
+    try:
+        store.has_bucket("mlflow-onprem-doctor-probe")
+    except StoreRefused:
+        return ok("default account", f"the object store refuses {DEFAULT_ACCOUNT}:{DEFAULT_ACCOUNT}")
+    except StoreUnreachable as failed:
+        return bad("default account", failed.message, "no artifact can be kept or fetched", "sudo mlflow-onprem install")
+    return bad(
+        "default account",
+        f"the object store lets {DEFAULT_ACCOUNT}:{DEFAULT_ACCOUNT} in",
+        "it is everybody's first guess, and it owns every bucket",
+        "sudo mlflow-onprem install (for a store that is not ours: its administrator has to change it)",
+    )
+
+
+def foreign_name(rest: Rest) -> Finding:
+    """A request for another host name is what DNS rebinding sends from a victim's browser."""
+    try:
+        status = rest.send("POST", "/api/2.0/mlflow/experiments/search", json={"max_results": 1}, headers={"Host": "attacker.example"}).status_code
+    except StepFailed as failed:
+        return bad("foreign name", str(failed), "nobody reaches MLflow at its address", "sudo mlflow-onprem install")
+    if status in (400, 403, 421):
+        return ok("foreign name", f"a request for another host name is refused (HTTP {status})")
+    return bad(
+        "foreign name",
+        f"a request for the host name attacker.example is served (HTTP {status})",
+        "a web page somebody visits could read and change MLflow through their browser",
+        "check [mlflow] hosts in /etc/mlflow-onprem/config.toml, then `sudo mlflow-onprem install`",
+    )
+
+
+def no_account(config: Config, url: str) -> Finding:
+    """Without an account nothing but health and version is answered."""
+    if not config.mlflow.auth.enabled:
+        return warning(
+            "no account",
+            "accounts are off: whoever reaches the port may read, change and delete everything",
+            "every quarter of 2026 brought MLflow a hole that needs no account",
+            "set enabled = true in [mlflow.auth] of /etc/mlflow-onprem/config.toml, then `sudo mlflow-onprem install`",
+        )
+    rest = Rest(url, None)
+    open_routes = []
+    for method, path in WITHOUT_ACCOUNT:
+        try:
+            status = rest.send(method, path, **({"json": {"max_results": 1}} if method == "POST" else {})).status_code
+        except StepFailed as failed:
+            return bad("no account", str(failed), "nobody reaches MLflow at its address", "sudo mlflow-onprem install")
+        if status not in (401, 403):
+            open_routes.append(f"{method} {path} (HTTP {status})")
+    if open_routes:
+        return bad(
+            "no account",
+            f"answered without an account: {', '.join(open_routes)}",
+            "whoever reaches the port gets in",
+            "`sudo mlflow-onprem install`; where it stays so, stop mlflow.service and report it",
+        )
+    return ok("no account", f"without an account all of {len(WITHOUT_ACCOUNT)} routes tried are refused")
+
+
+def ports(host: Host, config: Config, *, postgres_shared: bool) -> Iterator[Finding]:
+    """What listens beyond this host, against what the configuration opens."""
+    found = listeners(host)
+    wanted: list[tuple[str, int, bool, str]] = [("MLflow", config.mlflow.port, _is_local(config.mlflow.bind), "[mlflow] bind")]
+    if config.minio.mode == "local":
+        closed = _is_local(config.minio.bind)
+        wanted += [("the object store", config.minio.port, closed, "[minio] bind"), ("its console", config.minio.console_port, closed, "[minio] bind")]
+    if config.postgres.mode == "local":
+        wanted.append(("PostgreSQL", config.postgres.port, not config.postgres.allowed_networks, "[postgres] allowed_networks"))
+    shut = []
+    for name, port, closed, key in wanted:
+        outside = sorted(each.address for each in found if each.port == port and not each.loopback)
+        if closed and outside:
+            what = f"{name} listens on {', '.join(outside)} port {port}; the configuration keeps it to this host"
+            if name == "PostgreSQL" and postgres_shared:
+                yield warning(
+                    "ports",
+                    what,
+                    "this cluster was here before MLflow: its owner decides; MLflow's role is let in from this host alone",
+                    "set listen_addresses in postgresql.conf if nobody else needs it",
+                )
+            else:
+                yield bad("ports", what, "the network can try passwords and holes there", f"`sudo mlflow-onprem install`; opened on purpose: {key}")
+        elif closed:
+            shut.append(str(port))
+    if shut:
+        yield ok("ports", f"only this host reaches {', '.join(shut)}")
+
+
+def listeners(host: Host) -> list[Listener]:
+    """Every listening TCP socket, from /proc."""
+    return [each for name in ("tcp", "tcp6") for each in parse_listeners((host.read(f"/proc/net/{name}") or b"").decode())]
+
+
+def parse_listeners(text: str) -> list[Listener]:
+    """Listening sockets of /proc/net/tcp or tcp6, whose addresses are 32-bit words in the machine's byte order."""
+    found = []
+    for row in (line.split() for line in text.splitlines()[1:]):
+        if len(row) > 3 and row[3] == LISTEN:
+            word, _, port = row[1].rpartition(":")
+            raw = b"".join(bytes.fromhex(word[at : at + 8])[::-1] for at in range(0, len(word), 8))
+            address = ipaddress.ip_address(raw)
+            mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+            found.append(Listener(str(mapped or address), int(port, 16)))
+    return found
+
+
+def _is_local(bind: str) -> bool:
+    return ipaddress.ip_address(urlsplit(f"//{bind}").netloc or bind).is_loopback

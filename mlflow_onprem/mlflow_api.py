@@ -1,0 +1,97 @@
+"""MLflow's REST API as the administrator: accounts, roles and grants of the server on this host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlflow_onprem import credentials as credentials_module
+from mlflow_onprem.config import Config
+from mlflow_onprem.errors import NotVisible, OnPremError, Refused
+from mlflow_onprem.host import Host
+from mlflow_onprem.secret import Secret
+from mlflow_onprem.systemd import Systemd
+
+TIMEOUT = 30.0  # seconds for one answer
+UNIT = "mlflow.service"
+
+
+class ApiError(OnPremError):
+    """MLflow refused a request. `code` is its own error code, such as RESOURCE_DOES_NOT_EXIST, `status` that of HTTP."""
+
+    def __init__(self, message: str, status: int, code: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.status = status
+        self.code = code
+
+
+class MlflowApi:
+    """Requests to one server with one account, over one connection, never through a proxy."""
+
+    def __init__(self, url: str, username: str, password: Secret) -> None:
+        self.url = url
+        self.username = username
+        self._password = password
+        self._session: Any = None
+
+    def call(self, method: str, path: str, *, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One request, for instance ("GET", "2.0/mlflow/users/list"); the answer's object.
+
+        Raises ApiError where MLflow refuses, OnPremError where nothing answers.
+        """
+        import requests
+
+        if self._session is None:
+            self._session = requests.Session()
+            self._session.trust_env = False  # neither a proxy nor a .netrc has a say on the way to this host
+            self._session.auth = (self.username.encode(), self._password.reveal().encode())
+        try:
+            answer = self._session.request(method, f"{self.url}/api/{path}", json=body, params=query, timeout=TIMEOUT, allow_redirects=False)
+        except requests.Timeout:
+            raise OnPremError(f"MLflow at {self.url} did not answer within {TIMEOUT:.0f} s", "see why: mlflow-onprem status") from None
+        except requests.RequestException:
+            raise OnPremError(f"MLflow at {self.url} cannot be reached", "see why: mlflow-onprem status") from None
+        if answer.status_code == 401:
+            raise ApiError(
+                f"MLflow does not accept the administrator's account ({self.username}) of {credentials_module.PATH}",
+                401,
+                "UNAUTHENTICATED",
+                "its password was changed in MLflow; a new one everywhere: sudo mlflow-onprem rotate-credentials --only mlflow",
+            )
+        try:
+            found = answer.json() if answer.content else {}
+        except ValueError:
+            found = {}
+        if answer.status_code != 200:
+            code, message = (str(found.get(key, "")) for key in ("error_code", "message"))
+            hint = "see why: mlflow-onprem logs mlflow" if answer.status_code >= 500 else ""
+            raise ApiError(f"MLflow says: {message or answer.text[:200].strip() or f'HTTP {answer.status_code}'}", answer.status_code, code, hint)
+        return found if isinstance(found, dict) else {}
+
+
+def local_url(config: Config) -> str:
+    """Where this host itself reaches its MLflow."""
+    bind = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.mlflow.bind, config.mlflow.bind)  # noqa: S104  # compared, not bound
+    return f"http://{f'[{bind}]' if ':' in bind and not bind.startswith('[') else bind}:{config.mlflow.port}"
+
+
+def as_administrator(host: Host, config: Config) -> MlflowApi:
+    """The API with the administrator's account. Raises Refused without accounts or root, OnPremError where MLflow is not up."""
+    if not config.mlflow.auth.enabled:
+        raise Refused(
+            "accounts are off here: whoever reaches MLflow may do everything",
+            "turn them on: [mlflow.auth] enabled = true in the configuration, then sudo mlflow-onprem install",
+        )
+    try:
+        text = host.read(credentials_module.PATH)
+    except NotVisible:
+        raise Refused("accounts are looked after by root: the administrator's password is root's alone", "run it with sudo") from None
+    if text is None:
+        raise Refused("there are no accounts yet: nothing is installed here", "sudo mlflow-onprem install")
+    # With the service down, anybody on this host could listen on its port and wait for this password.
+    if Systemd(host, (UNIT,)).status(UNIT).active != "active":
+        raise OnPremError(
+            f"MLflow is not running ({UNIT})", "start the stack: sudo mlflow-onprem install; see why it is down: mlflow-onprem logs mlflow"
+        )
+    found = credentials_module.parse(text.decode())
+    return MlflowApi(local_url(config), found.mlflow_admin, found.mlflow_admin_password)

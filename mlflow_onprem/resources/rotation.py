@@ -1,0 +1,127 @@
+"""What a rotation wants of a running MLflow: the administrator's new password, and nothing left in the database that an older key closed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mlflow_onprem.host import Host
+from mlflow_onprem.mlflow_api import ApiError
+from mlflow_onprem.resource import Base, Unknown
+from mlflow_onprem.secret import Secret
+from mlflow_onprem.sql import Sql, SqlError
+
+TIMEOUT = 600.0  # seconds, for all rows
+
+
+class Api(Protocol):
+    """MLflow's REST API with one account (mlflow_api.MlflowApi)."""
+
+    def call(self, method: str, path: str, *, body: dict[str, Any] | None = None, query: dict[str, Any] | None = None) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Program:
+    """A module of ours in MLflow's environment, run as MLflow's own account."""
+
+    python: str
+    environment: tuple[tuple[str, str], ...]
+    user: str = "mlflow"
+
+    def run(self, host: Host, module: str, *words: str, stdin: Secret | None = None) -> str:
+        """Its standard output. Raises CommandFailed."""
+        argv = [self.python, "-m", f"mlflow_onprem_server.{module}", *words]
+        settings = {**dict(self.environment), "HOME": "/var/lib/mlflow"}
+        return host.run(argv, user=self.user, env=settings, stdin=stdin, timeout=TIMEOUT, hint="nothing is lost; run this again").out
+
+
+@dataclass(frozen=True)
+class AdministratorState:
+    """The password that MLflow accepts."""
+
+    password: Secret
+
+
+@dataclass(frozen=True)
+class Administrator(Base):
+    """The administrator's password, changed through MLflow's API by whoever of `known` is still let in; where nobody is, in MLflow's store of accounts."""
+
+    username: str
+    want: AdministratorState | None
+    known: tuple[Secret, ...]
+    api: Callable[[Secret], Api]
+    program: Program
+
+    @property
+    def name(self) -> str:
+        return f"account:{self.username}"
+
+    def observe(self, host: Host) -> AdministratorState | Unknown | None:
+        if not host.is_root:
+            return Unknown("only root knows the administrator's password", hidden=True)
+        if self.want is None:
+            return None
+        try:
+            self.api(self.want.password).call("GET", "2.0/mlflow/users/get", query={"username": self.username})
+        except ApiError as refused:
+            if refused.status != 401:
+                raise
+            return AdministratorState(Secret("another"))
+        return self.want
+
+    def apply(self, host: Host, have: AdministratorState | None) -> None:
+        if self.want is None:
+            return
+        new = self.want.password
+        for old in self.known:
+            body = {"username": self.username, "password": new.reveal(), "current_password": old.reveal()}
+            try:
+                self.api(old).call("PATCH", "2.0/mlflow/users/update-password", body=body)
+            except ApiError as refused:
+                # 400: let in by a worker that still remembers a password which counts no more.
+                if refused.status not in (400, 401):
+                    raise
+            else:
+                return
+        self.program.run(host, "administrator", self.username, stdin=new)
+
+
+@dataclass(frozen=True)
+class ClosedState:
+    """Rows of the database that only an older key opens."""
+
+    with_older_keys: int
+
+
+@dataclass(frozen=True)
+class Closed(Base):
+    """The gateway's and the webhooks' secrets, all closed with the key in use, so that the older one can go."""
+
+    sql: Sql
+    database: str
+    program: Program
+    want: ClosedState | None = ClosedState(0)
+
+    @property
+    def name(self) -> str:
+        return f"closed-with-key-in-use:{self.database}"
+
+    def observe(self, host: Host) -> ClosedState | Unknown | None:
+        if not host.is_root:
+            return Unknown("only root may look into PostgreSQL", hidden=True)
+        if self.want is None:
+            return None
+        statement = "SELECT (SELECT count(*) FROM secrets) + (SELECT count(*) FROM webhooks WHERE secret IS NOT NULL)"
+        try:
+            rows = self.sql.query(self.database, statement)
+        except SqlError as failed:
+            if failed.unreachable:
+                return Unknown("PostgreSQL is not running here yet")
+            raise
+        # Most hosts have none: then nothing is started to look at them.
+        return ClosedState(json.loads(self.program.run(host, "rewrap", "--check"))["older"] if rows[0][0] else 0)
+
+    def apply(self, host: Host, have: ClosedState | None) -> None:
+        self.program.run(host, "rewrap")

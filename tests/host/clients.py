@@ -1,0 +1,70 @@
+"""Another machine with MLflow's own clients, and what they are made to do there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from uv import find_uv_bin
+
+from mlflow_onprem.sandbox import Layer, Sandbox, layers, product
+
+#: The server's own version, and the last of the line before it.
+VERSIONS = ("3.17.2", "2.22.5")
+SCRIPT = Path(__file__).with_name("client_script.py")
+UV = "/usr/local/bin/uv"
+
+
+def clients_layer(base: Layer, say: Callable[[str], None]) -> Layer:
+    """A plain machine with one environment a client version, made once."""
+    key = f"clients-{hashlib.sha256(json.dumps([base.key, VERSIONS]).encode()).hexdigest()[:12]}"
+    with layers.locked("build"):
+        return product.kept_layer(key, base, _install, say, "client")
+
+
+def _install(machine: Sandbox) -> None:
+    machine.run(["apt-get", "-qq", "update"], timeout=300)
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    machine.run(["apt-get", "-qq", "install", "--yes", "--no-install-recommends", "python3"], env=quiet, timeout=300)
+    machine.push(Path(find_uv_bin()), UV)
+    for version in VERSIONS:
+        machine.run([UV, "venv", "--quiet", "--python", "/usr/bin/python3", f"/opt/mlflow-{version}"])
+        # boto3 is what `direct` asks of a client; setuptools is what 2.22 imports and newer environments lack.
+        packages = [f"mlflow-skinny=={version}", "boto3", "setuptools<81"]
+        python = f"/opt/mlflow-{version}/bin/python"
+        machine.run([UV, "pip", "install", "--quiet", "--link-mode", "copy", "--compile-bytecode", "--python", python, *packages], timeout=900)
+    machine.run(["rm", UV])
+
+
+def variables(server: Sandbox) -> dict[str, str]:
+    """What `client-env` gives on the server."""
+    found: dict[str, str] = json.loads(server.run(["mlflow-onprem", "client-env", "--json"]).out)["variables"]
+    return found
+
+
+def use(client: Sandbox, version: str, environment: Mapping[str, str], task: str = "everything", *more: str) -> dict[str, Any]:
+    """Run one task of the script in that version's environment, with these variables and no others. Raises CommandFailed."""
+    client.push(SCRIPT, "/root/client_script.py")
+    argv = [f"/opt/mlflow-{version}/bin/python", "/root/client_script.py", task, *more]
+    answer: dict[str, Any] = json.loads(client.run(argv, env=environment, timeout=300).out.splitlines()[-1])
+    return answer
+
+
+def reaches(client: Sandbox, address: str, port: int) -> bool:
+    """Whether a TCP connection comes about."""
+    return client.run(["timeout", "3", "bash", "-c", f"exec 3<>/dev/tcp/{address}/{port}"], ok=(0, 1, 124)).code == 0
+
+
+def http_status(client: Sandbox, url: str, *, method: str = "GET", headers: Mapping[str, str] = {}, body: str = "") -> int:
+    """The status of one request, made by Python's own library."""
+    program = (
+        "import json, sys, urllib.request, urllib.error\n"
+        "url, method, headers, body = json.load(sys.stdin)\n"
+        "request = urllib.request.Request(url, body.encode() or None, headers, method=method)\n"
+        "opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))\n"
+        "try:\n    print(opener.open(request, timeout=20).status)\nexcept urllib.error.HTTPError as failed:\n    print(failed.code)\n"
+    )
+    return int(client.run(["python3", "-c", program], stdin=json.dumps([url, method, dict(headers), body])).out)

@@ -1,0 +1,139 @@
+"""Real hosts for scenarios: a base, a bootstrapped and an installed layer made once, and a fresh host on any of them for each test."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from mlflow_onprem.commands.sandbox import store_from_source
+from mlflow_onprem.host import LocalHost
+from mlflow_onprem.sandbox import Layer, Sandbox, install_tools, prepare, product
+from tests.host.clients import clients_layer
+
+ARTIFACTS = Path(__file__).parent / ".artifacts"
+RELEASE = os.environ.get("MLFLOW_ONPREM_TEST_RELEASE", "bookworm")
+_FAILED = pytest.StashKey[bool]()
+
+
+class HostFactory(Protocol):
+    """`host()` is a fresh clone of the installed layer; any layer, name and option of `Sandbox.start` may be given."""
+
+    def __call__(self, layer: Layer | None = None, *, hostname: str = "server", **options: Any) -> Sandbox: ...
+
+
+@pytest.fixture(scope="session")
+def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Progress of what is made once, past pytest's capture."""
+    reporter: Any = pytestconfig.pluginmanager.get_plugin("terminalreporter")
+
+    def write(text: str) -> None:
+        if not text.startswith("["):  # install's own lines; a failure shows their end
+            reporter.write_line(f"  {text}")
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def base(say: Callable[[str], None]) -> Layer:
+    """A plain server."""
+    if os.geteuid() != 0:
+        pytest.fail("host tests need root: run `make test` with sudo")
+    install_tools(LocalHost(), say)
+    _clear_leftovers()
+    return prepare(RELEASE, on_progress=say)
+
+
+@pytest.fixture(scope="session")
+def bootstrapped(base: Layer, say: Callable[[str], None]) -> Layer:
+    """With this checkout's `mlflow-onprem` on it."""
+    return product.bootstrapped(base, product.checkout(), say)
+
+
+@pytest.fixture(scope="session")
+def store(say: Callable[[str], None]) -> Path:
+    """The object store's program, built on this machine once."""
+    return store_from_source(LocalHost(), say)
+
+
+@pytest.fixture(scope="session")
+def config(store: Path) -> str:
+    """A configuration that needs no download of a program: the store at its path inside, where `product.configure(host, config, store)` puts it."""
+    return f'[minio]\nurl = "file://{store}"\nsha256 = "{hashlib.sha256(store.read_bytes()).hexdigest()}"\n'
+
+
+@pytest.fixture(scope="session")
+def installed(bootstrapped: Layer, config: str, store: Path, say: Callable[[str], None]) -> Layer:
+    """With the whole stack on it."""
+    return product.installed(bootstrapped, config, say, store=store)
+
+
+@pytest.fixture(scope="session")
+def clients(base: Layer, say: Callable[[str], None]) -> Layer:
+    """Another machine, with MLflow's clients and nothing of ours."""
+    return clients_layer(base, say)
+
+
+@pytest.fixture
+def host(request: pytest.FixtureRequest) -> Iterator[HostFactory]:
+    """Makes hosts for this test and throws them away after it; of a failed test the journals stay in tests/host/.artifacts."""
+    yield from _hosts(request, request.node.name.removeprefix("test_"))
+
+
+@pytest.fixture(scope="module")
+def module_host(request: pytest.FixtureRequest) -> Iterator[HostFactory]:
+    """The same for hosts that the tests of one file share."""
+    yield from _hosts(request, request.node.path.stem.removeprefix("test_"))
+
+
+def _hosts(request: pytest.FixtureRequest, title: str) -> Iterator[HostFactory]:
+    made: list[Sandbox] = []
+    test = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+    def make(layer: Layer | None = None, *, hostname: str = "server", **options: Any) -> Sandbox:
+        if options.get("network") != "isolated":
+            options.setdefault("binds", product.caches())
+        name = f"t{os.getpid()}-{test[:24].rstrip('-')}-{len(made)}"
+        sandbox = Sandbox.start(name, layer or request.getfixturevalue("installed"), hostname=hostname, **options)
+        made.append(sandbox)
+        return sandbox
+
+    yield make
+    for sandbox in made:
+        if request.node.stash.get(_FAILED, False):
+            _keep_evidence(sandbox, test)
+        sandbox.destroy()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        for node in item.listchain():
+            node.stash[_FAILED] = True
+    return report
+
+
+def _keep_evidence(sandbox: Sandbox, test: str) -> None:
+    folder = ARTIFACTS / test
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    journal = sandbox.journal() if sandbox.running else ""
+    (folder / f"{sandbox.spec.hostname}.journal").write_text(journal)
+    (folder / f"{sandbox.spec.hostname}.console").write_text(sandbox.console(1000))
+    last = "\n".join(journal.splitlines()[-25:])
+    print(f"--- {sandbox.name}: journal and console are in {folder}; the last lines:\n{last or sandbox.console()}")
+
+
+def _clear_leftovers() -> None:
+    """Hosts of test runs that were killed: their name has the pid of a run that is no more."""
+    for sandbox in Sandbox.every():
+        found = re.match(r"t(\d+)-", sandbox.name)
+        if found and not Path(f"/proc/{found[1]}").exists():
+            sandbox.destroy()

@@ -17,7 +17,7 @@ from mlflow_onprem.host import LocalHost
 from mlflow_onprem.object_store import MinioStore
 from mlflow_onprem.secret import Secret
 from mlflow_onprem.sql import SqlSession
-from mlflow_onprem.stages import inputs, minio, postgres, rotation
+from mlflow_onprem.stages import backup, garbage, inputs, minio, postgres, rotation
 from mlflow_onprem.stages.connections import Connections
 from mlflow_onprem.stages.inputs import External
 from mlflow_onprem.systemd import Systemd
@@ -55,30 +55,31 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
     try:
         external = inputs.read(host, config)
         found = credentials or credentials_module.load_or_invent(host)
+        if credentials is None and found.rotation is None:
+            found = external.adopted(found)
     except NotVisible:
         found = credentials_module.invent(credentials_module.read_dates(host))
-    sql = SqlSession(host, *_administrator(config, external))
+    sql = SqlSession(host, *_administrator(config, found))
     if host.is_root and (config.postgres.mode == "external" or host.stat(f"/var/run/postgresql/.s.PGSQL.{config.postgres.port}")):
         sql.start()  # it loads while we look at the rest
     facts = facts_module.gather(host, python=config.mlflow.python, wanted_postgres=config.postgres.version, postgres_port=config.postgres.port)
-    units = [*(["minio.service"] if config.minio.mode == "local" else []), "mlflow.service", rotation.TIMER]
+    units = [*(["minio.service"] if config.minio.mode == "local" else []), "mlflow.service", rotation.TIMER, garbage.TIMER, backup.TIMER]
     if config.postgres.mode == "local":
         units += [postgres.unit(facts), postgres.BOOT_UNIT]
-    access_key, secret_key = external.s3 or (found.minio_root_user, found.minio_root_password)
+    ours = config.minio.mode == "local"
+    access_key, secret_key = (found.minio_root_user, found.minio_root_password) if ours else (found.s3_access_key, found.s3_secret_key)
     to = Connections(Systemd(host, tuple(units)), sql, MinioStore(minio.endpoint(config.minio), access_key, secret_key, config.minio.region))
     stack = stages.build(config, found, facts, external, to, _uv())
     return Assembly(config, found, facts, external, to, stack, sql)
 
 
-def _administrator(config: Config, external: External) -> tuple[dict[str, str | Secret], str | None]:
+def _administrator(config: Config, credentials: Credentials) -> tuple[dict[str, str | Secret], str | None]:
     """How to connect as the one who may make roles and databases, and as which account of the operating system."""
     if config.postgres.mode == "local":
         return {"host": "/var/run/postgresql", "port": str(config.postgres.port), "user": "postgres"}, "postgres"
     parts = urlsplit(config.postgres.url or "")
     parameters: dict[str, str | Secret] = {"host": parts.hostname or "", "port": str(parts.port or 5432), "user": parts.username or ""}
-    if external.postgres_password is not None:
-        parameters["password"] = external.postgres_password
-    return {**parameters, **dict(parse_qsl(parts.query))}, None
+    return {**parameters, "password": credentials.postgres_password, **dict(parse_qsl(parts.query))}, None
 
 
 def _uv() -> str:

@@ -63,13 +63,14 @@ def _address(text: str) -> str:
 
 def _http_url(text: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # reading the port raises ValueError where it is none
         raise ValueError("must be http://host:port or https://host:port")
     return _no_password(text).rstrip("/")
 
 
 def _no_password(text: str) -> str:
-    if urlsplit(text).password:
+    parts = urlsplit(text)
+    if parts.password or re.search(r"(^|&)(ssl)?password=", parts.query):
         raise ValueError("has a password in it; put the password into a file of its own and name that file")
     return text
 
@@ -146,7 +147,8 @@ class PostgresSection(Section):
             if not (self.url and self.password_file):
                 raise ValueError('mode = "external" needs url (postgresql://user@host:5432/database) and password_file')
             parts = urlsplit(self.url)
-            if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not parts.username or not parts.path.strip("/"):
+            named = parts.hostname and parts.username and parts.path.strip("/")
+            if parts.scheme not in ("postgresql", "postgres") or not named or parts.port == 0:
                 raise ValueError("url must be postgresql://user@host:5432/database")
         elif self.url or self.password_file:
             raise ValueError('url and password_file go with mode = "external"')
@@ -217,6 +219,13 @@ class RotationSection(Section):
     every: Annotated[str, Field(pattern=r"^[1-9]\d{0,3}[dw]$")] | None = None
 
 
+class GcSection(Section):
+    """[gc]: when what users deleted leaves database and bucket for good."""
+
+    every: Literal["daily", "weekly", "monthly"] | None = None
+    older_than: Annotated[str, Field(pattern=r"^\d{1,5}[dhm]$")] = "30d"
+
+
 class Config(Section):
     """The whole file."""
 
@@ -225,6 +234,7 @@ class Config(Section):
     mlflow: MlflowSection = MlflowSection()
     backup: BackupSection = BackupSection()
     rotation: RotationSection = RotationSection()
+    gc: GcSection = GcSection()
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
@@ -239,6 +249,7 @@ class Config(Section):
             raise ValueError("mlflow.auth.database must differ from postgres.database: their migrations trip over each other (mlflow#18760)")
         if self.mlflow.artifacts != "proxied" and self.minio.mode == "local" and ipaddress.ip_address(self.minio.bind).is_loopback:
             raise ValueError(
-                f'mlflow.artifacts = "{self.mlflow.artifacts}" sends clients to the store themselves: set minio.bind to an address they reach (0.0.0.0)'
+                f'mlflow.artifacts = "{self.mlflow.artifacts}" sends clients to the store themselves: '
+                "set minio.bind to an address they reach (0.0.0.0)"
             )
         return self

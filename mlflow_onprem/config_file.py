@@ -45,11 +45,13 @@ def load(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Lo
     place = path or DEFAULT_PATH
     values = _read(place, must_exist=path is not None)
     _refuse_secrets(values, place)
-    sources = {key: place for key in _leaves(values)}
+    sources = dict.fromkeys(_leaves(values), place)
     for variable, key, text in _overrides(environ):
         target = values
         for part in key.split(".")[:-1]:
             target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"{part} in {place} is not a section", f"write it as [{part}], with its settings below")
         target[key.rsplit(".", maxsplit=1)[-1]] = _value(text)
         sources[key] = variable
     try:
@@ -101,7 +103,8 @@ def _refuse_secrets(values: Mapping[str, Any], path: str) -> None:
         if SECRET_NAMES.search(key.rsplit(".", maxsplit=1)[-1].lower()) and key not in set(known_keys()):
             raise ConfigError(
                 f"{key} in {path} looks like a secret, and this file holds none (everybody may read it)",
-                "secrets are invented by install and kept in /etc/mlflow-onprem/credentials.json; for external services see credentials_file and password_file",
+                "secrets are invented by install and kept in /etc/mlflow-onprem/credentials.json; "
+                "for external services see credentials_file and password_file",
             )
 
 
@@ -125,11 +128,12 @@ def _overrides(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
 
 
 def _value(text: str) -> Any:
-    """An override as TOML would read it, otherwise as the text that it is."""
+    """An override as TOML would read it where that makes a whole number, a truth, a list or a quoted text, otherwise the text itself (3.10)."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    return value if isinstance(value, (bool, int, list, str)) else text
 
 
 def _say(error: Any, sources: Mapping[str, str]) -> str:

@@ -108,11 +108,10 @@ def invent(dates: Mapping[str, str] | None = None) -> Credentials:
 # from one generation to the next -------------------------------------------------------------------------------------
 
 
-def begin(credentials: Credentials, scope: Iterable[str]) -> Credentials:
+def begin(credentials: Credentials, scope: Iterable[str], new: Credentials) -> Credentials:
     """The first step of a rotation of these groups: new values beside those in use."""
     ordered, now = tuple(group for group in GROUPS if group in set(scope)), _now()
-    other = _taking(credentials, invent({**credentials.dates, **dict.fromkeys(names(ordered), now)}), ordered)
-    other = dataclasses.replace(other, rotation=None)
+    other = _taking(credentials, dataclasses.replace(new, dates=dict.fromkeys(names(), now)), ordered)
     begun = dataclasses.replace(credentials, dates={**credentials.dates, UNFINISHED: now})
     rotation = Rotation(Stage.PENDING, ordered, now, other)
     return _root(begun, rotation) if ordered == (ROOT,) else dataclasses.replace(begun, rotation=rotation)
@@ -229,7 +228,7 @@ def resource(credentials: Credentials) -> File:
 
 def dates_resource(credentials: Credentials) -> File:
     """The dates alone."""
-    return File(DATES, FileState(Text(json.dumps(dict(credentials.dates), indent=1, sort_keys=True) + "\n"), Mode(0o644), "root", "root"))
+    return File(DATES, FileState(Text(json.dumps(dict(credentials.dates), indent=1, sort_keys=True) + "\n"), Mode(0o644), "root", "root"), holds_data=True)
 
 
 def read_dates(host: Host) -> Mapping[str, str]:

@@ -88,7 +88,8 @@ def _chunks(url: str, progress: Callable[[int, int], None], *, only_first: bool 
                 what = f"{url} ended early after {done} bytes" if done else f"{url} cannot be reached"
                 raise OnPremError(f"{what}: {_reason(failed)}", LEADS_ON) from failed
         except requests.RequestException as failed:
-            raise OnPremError(f"{url} cannot be fetched: {_reason(failed)}", LEADS_ON) from failed
+            what = f"{url} ended early after {done} bytes" if done else f"{url} cannot be fetched"
+            raise OnPremError(f"{what}: {_reason(failed)}", LEADS_ON) from failed
 
 
 def _file_chunks(path: Path, progress: Callable[[int, int], None]) -> Iterator[bytes]:
@@ -128,4 +129,4 @@ def _reason(failed: Exception) -> str:
         cause = cause.args[0]
     inner = getattr(cause, "reason", None)
     text = str(inner if inner is not None else cause)
-    return text.split(">: ")[-1].strip() or type(cause).__name__
+    return text.rsplit(">: ", maxsplit=1)[-1].strip() or type(cause).__name__

@@ -69,7 +69,8 @@ class ResourceFailed(OnPremError):
     """One resource could not be applied; names it, keeps the cause's output and hint."""
 
     def __init__(self, resource: str, cause: OnPremError, also: Sequence[str] = ()) -> None:
-        super().__init__(f"{resource}: {cause.message}", cause.hint, cause.output)
+        hint = cause.hint or "mend what it says, then run the same command again: it goes on from here"
+        super().__init__(f"{resource}: {cause.message}", hint, cause.output)
         self.resource = resource
         self.cause = cause
         self.also = tuple(also)

@@ -14,7 +14,10 @@ from mlflow_onprem.resources.packages import candidate
 #: PostgreSQL of each distribution release.
 DISTRIBUTION_POSTGRES = {"jammy": 14, "noble": 16, "bookworm": 15, "trixie": 17}
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+LOCKS = "/etc/mlflow-onprem/locks"
 CLUSTER_NOTE = "/var/lib/mlflow-onprem/postgres-cluster"
+#: Accounts of our names that were here before us, a line each: uninstall leaves them.
+USERS_NOTE = "/var/lib/mlflow-onprem/users-before"
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Facts:
     """One host. Memory is in bytes; `python` is a path, or "apt" or "uv" where the interpreter is still to come.
 
     `postgres_shared` is True where the cluster was there before us: then its settings are not ours.
+    `locks` are requirement sets of the administrator's own: (version of MLflow, hash-locked text).
     """
 
     architecture: str
@@ -32,6 +36,8 @@ class Facts:
     python: str
     postgres_version: int
     postgres_shared: bool
+    users_before: tuple[str, ...] = ()
+    locks: tuple[tuple[str, str], ...] = ()
 
 
 def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_port: int) -> Facts:
@@ -55,7 +61,27 @@ def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_por
         python=_python(host, python),
         postgres_version=version,
         postgres_shared=note.decode().strip() == "shared" if note is not None else cluster is not None,
+        users_before=_users_before(host),
+        locks=own_locks(host),
     )
+
+
+def own_locks(host: Host) -> tuple[tuple[str, str], ...]:
+    """Locks that lie on this host beside those of the program: /etc/mlflow-onprem/locks/mlflow-VERSION.txt."""
+    found = []
+    for name in host.listdir(LOCKS):
+        version = name.removeprefix("mlflow-").removesuffix(".txt")
+        if name == f"mlflow-{version}.txt" and (text := host.read(f"{LOCKS}/{name}")) is not None:
+            found.append((version, text.decode()))
+    return tuple(found)
+
+
+def _users_before(host: Host) -> tuple[str, ...]:
+    note = host.read(USERS_NOTE)
+    if note is not None:
+        return tuple(note.decode().split())
+    known = {line.partition(":")[0] for line in (host.read("/etc/passwd") or b"").decode(errors="replace").splitlines()}
+    return tuple(name for name in ("minio", "mlflow") if name in known)
 
 
 def postgres_version(host: Host, wanted: int | None, port: int) -> int:

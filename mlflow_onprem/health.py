@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from mlflow_onprem.config import Config
 from mlflow_onprem.errors import Unhealthy
@@ -47,11 +48,10 @@ def probes(config: Config, store_endpoint: str, postgres_unit: str | None) -> tu
     """One probe for each of the three services, external ones included."""
     local_store, local_sql = config.minio.mode == "local", config.postgres.mode == "local"
     sql_host, sql_port = ("127.0.0.1", config.postgres.port) if local_sql else _sql_address(config.postgres.url or "")
-    bind = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.mlflow.bind, config.mlflow.bind)  # noqa: S104  # compared, not bound
-    mlflow = f"http://{bind}:{config.mlflow.port}"
-    store_port = (
-        config.minio.port if local_store else int(store_endpoint.rpartition(":")[2].strip("/") or 0) if store_endpoint.count(":") > 1 else 443
-    )
+    bind = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.mlflow.bind, config.mlflow.bind)  # noqa: S104  # compared, not bound
+    mlflow = f"http://{f'[{bind}]' if ':' in bind else bind}:{config.mlflow.port}"
+    store = urlsplit(store_endpoint)
+    store_port = store.port or (443 if store.scheme == "https" else 80)
     return (
         Probe("minio", "minio.service" if local_store else None, store_port, lambda: check_store(store_endpoint, minio=local_store)),
         Probe("postgres", postgres_unit, sql_port, lambda: check_postgres(sql_host, sql_port)),
@@ -162,7 +162,5 @@ def _get(url: str) -> tuple[int, str, bytes]:
 
 
 def _sql_address(url: str) -> tuple[str, int]:
-    from urllib.parse import urlsplit
-
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or 5432

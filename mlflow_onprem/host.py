@@ -49,7 +49,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Stat:
-    """What we manage of a path. `kind` is file, directory, symlink or other; `mtime` is in seconds since the epoch, `changed_ns` the inode's change time in ns."""
+    """What we manage of a path. `kind` is file, directory, symlink or other.
+
+    `mtime` is in seconds since the epoch, `changed_ns` the inode's change time in ns.
+    """
 
     kind: str
     mode: int

@@ -68,6 +68,18 @@ class MlflowApi:
             raise ApiError(f"MLflow says: {message or answer.text[:200].strip() or f'HTTP {answer.status_code}'}", answer.status_code, code, hint)
         return found if isinstance(found, dict) else {}
 
+    def experiments(self) -> dict[str, str]:
+        """Names by id, deleted ones that can still be restored included."""
+        found: dict[str, str] = {}
+        token = ""
+        while True:
+            body = {"max_results": 1000, "view_type": "ALL", **({"page_token": token} if token else {})}
+            page = self.call("POST", "2.0/mlflow/experiments/search", body=body)
+            found |= {each["experiment_id"]: each["name"] for each in page.get("experiments", [])}
+            token = page.get("next_page_token", "")
+            if not token:
+                return found
+
 
 def local_url(config: Config) -> str:
     """Where this host itself reaches its MLflow."""

@@ -186,6 +186,11 @@ class MinioStore:
                 raise StoreRefused(f"the object store refuses these credentials ({failed.code})", "run `sudo mlflow-onprem doctor`") from failed
             if failed.code in ("XMinioServerNotInitialized", "SlowDown"):
                 raise StoreUnreachable(f"the object store at {self.endpoint} is still starting", "run this again in a moment") from failed
+            if failed.code == "InternalError":
+                raise StoreUnreachable(
+                    f"the object store at {self.endpoint} answers and cannot get at its own data: {failed.message}",
+                    "run `sudo mlflow-onprem plan`: somebody may have changed its data folder; `mlflow-onprem logs minio` says more",
+                ) from failed
             raise
         except MinioAdminException as failed:
             if "XMinioServerNotInitialized" in str(failed):

@@ -14,6 +14,7 @@ from mlflow_onprem.errors import OnPremError, Refused
 from mlflow_onprem.host import Host
 from mlflow_onprem.resources.binary import Download, PinnedBinary
 from mlflow_onprem.resources.environment import Environment
+from mlflow_onprem.resources.schema import Schema, SchemaState
 
 #: Free bytes that a first installation needs below a path; MLflow's environment takes 1.4 GB with its byte code.
 NEEDED = {"/opt": 3 << 30, "/var": 1 << 30}
@@ -29,6 +30,7 @@ def check(host: Host, assembly: Assembly) -> None:
     _check_ports(host, assembly)
     _check_places(host, assembly)
     _check_download(host, assembly)
+    _check_schema(host, assembly)
 
 
 def _check_ports(host: Host, assembly: Assembly) -> None:
@@ -96,6 +98,13 @@ def _check_places(host: Host, assembly: Assembly) -> None:
             folder = folder.parent
         if host.run(["stat", "-f", "-c", "%T", str(folder)]).out.strip() in ("tmpfs", "ramfs"):
             raise Refused(f"minio.data_dir {assembly.config.minio.data_dir} would lie in memory ({folder} is a tmpfs)", "name a folder on a disk")
+
+
+def _check_schema(host: Host, assembly: Assembly) -> None:
+    """Tables that exist are migrated by `upgrade`, which has a way back, and by nothing else."""
+    for each in assembly.stack:
+        if isinstance(each, Schema) and isinstance(have := each.observe(host), SchemaState):
+            each.check_may_change(have)
 
 
 def _check_download(host: Host, assembly: Assembly) -> None:

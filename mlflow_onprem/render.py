@@ -14,7 +14,7 @@ from mlflow_onprem.resource import Change
 
 SCHEMA = 1
 #: Fields whose name in JSON is not what a person would say.
-LABELS = {"inputs": "runs on", "intact": "undamaged"}
+LABELS = {"inputs": "runs on", "rereads": "its workers run on", "intact": "undamaged"}
 SIGNS = {"create": "+", "update": "~", "delete": "-", "unknown": "?"}
 
 

@@ -44,11 +44,19 @@ def created_text(made: Created) -> str:
 
 def listed_json(found: Listed) -> dict[str, Any]:
     """All backups, oldest first."""
-    return {"address": found.address, "backups": [_backup(each, proof) for each, proof in found.backups], "unfinished": list(found.unfinished)}
+    return {
+        "address": found.address,
+        "backups": [_backup(each, proof) for each, proof in found.backups],
+        "unfinished": list(found.unfinished),
+        "unreadable": list(found.unreadable),
+    }
 
 
 def listed_text(found: Listed, now: datetime) -> str:
     """A line a backup, the newest last."""
+    unreadable = f"its manifest cannot be read by this release: {', '.join(found.unreadable)}"
+    if not found.backups and found.unreadable:
+        return unreadable
     if not found.backups:
         return f"no backups in {found.address}. Make one: sudo mlflow-onprem backup create"
     lines = [f"{'backup':<22} {'age':<12} {'objects':>9} {'size':>10} {'encrypted':<11} proven"]
@@ -65,6 +73,7 @@ def listed_text(found: Listed, now: datetime) -> str:
     ]
     if found.unfinished:
         lines.append(f"unfinished, removed by the next backup: {', '.join(found.unfinished)}")
+    lines += [unreadable] if found.unreadable else []
     return "\n".join(lines)
 
 
@@ -72,14 +81,15 @@ def verified_json(found: Verified) -> dict[str, Any]:
     """What was read and compared."""
     proof = found.proof.model_dump(mode="json") if found.proof else None
     return {
-        "id": found.id, "address": found.address, "files": found.files, "objects": found.objects, "bytes": found.bytes, "damaged": list(found.damaged),
-        "seconds": found.seconds, "proven": proof is not None, "proof": proof,
+        "id": found.id, "address": found.address, "files": found.files, "objects": found.objects, "bytes": found.bytes,
+        "damaged": list(found.damaged), "seconds": found.seconds, "proven": proof is not None, "proof": proof,
     }  # fmt: skip
 
 
 def verified_text(found: Verified) -> str:
     """The same for people."""
-    text = f"backup {found.id}: {found.files} files and {found.objects} objects, {size(found.bytes)}, read in {found.seconds:.1f} s; every checksum is right"
+    read = f"{found.files} files and {found.objects} objects, {size(found.bytes)}, read in {found.seconds:.1f} s"
+    text = f"backup {found.id}: {read}; every checksum is right"
     if found.damaged:
         rows = [f"    {each}" for each in found.damaged[:20]]
         return "\n".join(

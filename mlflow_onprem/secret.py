@@ -31,5 +31,8 @@ class Secret:
 
     __str__ = __repr__
 
+    def __deepcopy__(self, _memo: object) -> Secret:
+        return self  # it never changes; dataclasses.asdict copies what it finds
+
     def __reduce__(self) -> str:
         raise TypeError("a Secret is not pickled")

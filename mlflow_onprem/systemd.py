@@ -69,7 +69,8 @@ class Systemd:
             self._host.run(["systemctl", *argv], timeout=timeout)
         except CommandFailed as failed:
             unit = argv[-1]
-            failed.output = journal_tail(self._host, unit) or failed.output
+            if argv[0] in ("start", "restart", "reload"):
+                failed.output = journal_tail(self._host, unit) or failed.output
             failed.hint = f"see all of it with `journalctl -u {unit}`, mend what it says, then run this again"
             raise
         finally:

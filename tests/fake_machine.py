@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -50,6 +51,14 @@ CREDENTIALS = Credentials(
     kek_passphrase=Secret("CANARY-kek"),
     webhook_key=Secret("CANARY-webhook"),
 )
+
+
+def with_secrets(**values: str) -> Credentials:
+    """CREDENTIALS with other values for some of its secrets."""
+    secrets: dict[str, Any] = {name: Secret(value) for name, value in values.items()}
+    return dataclasses.replace(CREDENTIALS, **secrets)
+
+
 PROGRAM = b"\x7fELF a server"
 READS = {"find", "dpkg-query", "apt-cache", "journalctl", "uname", "hostname"}
 
@@ -148,13 +157,15 @@ class Machine:
         for path, (kind, content, mode, owner, group) in self.host.files().items():
             if path.startswith("/proc"):
                 continue
+            told = content
             if path.startswith("/var/lib/mlflow-onprem/stamps/") or path.endswith(("/manifest.json", "/environment.json", "/secret-dates.json")):
-                content = b"(holds times)"
+                told = b"(holds times)"
             if path == credentials_module.PATH:
-                content = repr([name for name in values if name != "dates"]).encode()
-            for name, value in ((name, value) for name, value in values.items() if isinstance(value, str)):
-                content = content.replace(value.encode(), f"<{name}>".encode())
-            files[path] = (kind, content, f"{mode:04o}", owner, group)
+                told = repr([name for name in values if name != "dates"]).encode()
+            for name, value in values.items():
+                if isinstance(value, str):
+                    told = told.replace(value.encode(), f"<{name}>".encode())
+            files[path] = (kind, told, f"{mode:04o}", owner, group)
         password = values.get("postgres_password", "")
         return {
             "files": files,

@@ -108,7 +108,9 @@ class FakeSystemd:
     def _files(self, name: str) -> Contents:
         path = f"/etc/systemd/system/{name}"
         return {
-            each: node.content for each, node in list(self.host.nodes.items()) if node.kind == "file" and (each == path or each.startswith(f"{path}.d/"))
+            each: node.content
+            for each, node in list(self.host.nodes.items())
+            if node.kind == "file" and (each == path or each.startswith(f"{path}.d/"))
         }
 
     def _load(self, name: str) -> str:
@@ -167,7 +169,7 @@ class FakeSql:
             self._server()
         if database not in self.databases:
             raise SqlError(f'database "{database}" does not exist', "3D000")
-        verb = statement.split()[0]
+        verb = statement.split(maxsplit=1)[0]
         if verb == "SELECT":
             return self._select(database, statement, values)
         self._change(statement, names, values)
@@ -189,7 +191,7 @@ class FakeSql:
         text = self.loaded.get(f"{CLUSTER}/conf.d/90-mlflow-onprem.conf", b"").decode()
         return {key: value for key, _, value in (line.partition(" = ") for line in text.splitlines()) if key in NEED_RESTART}
 
-    def _select(self, database: str, statement: str, values: Mapping[str, Any]) -> list[list[Any]]:
+    def _select(self, database: str, statement: str, values: Mapping[str, Any]) -> list[list[Any]]:  # noqa: PLR0911  # a statement, an answer
         if "FROM pg_authid" in statement:
             return [self.roles[values["role"]]] if values["role"] in self.roles else []
         if "FROM pg_database" in statement:
@@ -316,6 +318,8 @@ class FakeApt:
     candidates: dict[str, str] = field(default_factory=dict)
 
     def get(self, call: Call) -> Result:
+        if "--simulate" in call.argv:
+            return Result(0, "", "")
         verb = next(each for each in call.argv[2:] if each in ("install", "update", "purge"))
         packages = [each for each in call.argv[call.argv.index(verb) + 1 :] if not each.startswith("-")]
         if verb == "update":
@@ -333,8 +337,9 @@ class FakeApt:
         return Result(0, "", "")
 
     def query(self, call: Call) -> Result:
-        asked = [each for each in call.argv[4:] if each in self.installed]
-        return Result(0 if len(asked) == len(call.argv[4:]) else 1, "".join(f"{each} ii \n" for each in asked), "")
+        wanted = call.argv[4:] or sorted(self.installed)
+        asked = [each for each in wanted if each in self.installed]
+        return Result(0 if len(asked) == len(wanted) else 1, "".join(f"{each} ii \n" for each in asked), "")
 
     def cache(self, call: Call) -> Result:
         version = self.candidates.get(call.argv[2])

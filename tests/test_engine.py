@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +15,7 @@ from mlflow_onprem.engine import Event, Stack
 from mlflow_onprem.errors import Interrupted, NotConverged, NotVisible, OnPremError, ResourceFailed
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Base, Unknown
-from mlflow_onprem.secret import Secret
-from tests.fake_machine import CREDENTIALS, Machine
+from tests.fake_machine import CREDENTIALS, Machine, with_secrets
 from tests.fakes import Crashed, FakeHost
 
 CHANGED: dict[str, Any] = {
@@ -25,9 +23,8 @@ CHANGED: dict[str, Any] = {
     "postgres": {"allowed_networks": ["10.0.0.0/24"]},
     "mlflow": {"port": 5001, "artifacts": "presigned", "extra_packages": ["mlflow-plugin"]},
 }
-ROTATED = dataclasses.replace(
-    CREDENTIALS,
-    **{name: Secret(f"rotated-{name}") for name in ("minio_root_password", "s3_secret_key", "postgres_password", "flask_secret_key", "webhook_key")},
+ROTATED = with_secrets(
+    **{name: f"rotated-{name}" for name in ("minio_root_password", "s3_secret_key", "postgres_password", "flask_secret_key", "webhook_key")}
 )
 
 
@@ -125,10 +122,18 @@ def test_with_the_lists_side_by_side_a_killed_installation_is_finished_too(tmp_p
 def test_retire_keeps_data_and_credentials_and_goes_backwards(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     stack = machine.stack(machine.config())
-    kept = {"bucket:mlflow", "role:mlflow_user", "database:mlflow", "database:mlflow_auth", "directory:/opt/minio/data", f"file:{credentials_module.PATH}"}
+    kept = {
+        "bucket:mlflow",
+        "role:mlflow_user",
+        "database:mlflow",
+        "database:mlflow_auth",
+        "directory:/opt/minio/data",
+        f"file:{credentials_module.PATH}",
+    }
     gone = [each.name for each in engine.retire(stack, with_data=False)]
     assert not kept & set(gone)
-    assert {each.name for each in stack} - set(gone) == kept
+    notes = {f"file:/var/lib/mlflow-onprem/{name}" for name in ("secret-dates.json", "users-before", "postgres-cluster")}
+    assert {each.name for each in stack} - set(gone) == kept | notes
     everything = engine.retire(stack, with_data=True)
     assert [each.name for each in everything] == [each.name for each in reversed(list(stack))]
     assert all(each.want is None for each in everything)

@@ -33,6 +33,8 @@ LAYERS = (
 )
 REVEALS = {
     "backup/s3.py",
+    "backup/vault.py",
+    "resources/rotation.py",
     "mlflow_api.py",
     "commands/client_env.py",
     "credentials.py",

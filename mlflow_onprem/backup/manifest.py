@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Literal
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlflow_onprem.backup.repository import Repository
 from mlflow_onprem.errors import ConfigError, OnPremError
+from mlflow_onprem.object_store import StoreUnreachable
 
 FORMAT = 1
 FOLDER = "backups/"
@@ -51,6 +53,7 @@ class Manifest(Part):
     created: datetime
     seconds: float
     host: str
+    codename: str
     made_by: str
     mlflow: str
     lock: str
@@ -101,19 +104,34 @@ def read(repository: Repository, backup: str) -> Manifest:
         raise OnPremError(f"the manifest of backup {backup} is damaged", "take another one: `mlflow-onprem backup list`") from broken
 
 
-def every(repository: Repository) -> tuple[list[Manifest], list[str]]:
-    """All whole backups, oldest first, and the IDs of what is there but unfinished or unreadable."""
+@dataclass(frozen=True)
+class Every:
+    """What a repository holds, oldest first: whole backups; IDs of unfinished ones (no manifest); IDs of those whose manifest cannot be read here.
+
+    Only unfinished ones may be removed without being asked: an unreadable one may be of a later release, or need no more than its manifest mended.
+    """
+
+    whole: tuple[Manifest, ...]
+    unfinished: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+
+def every(repository: Repository) -> Every:
+    """Everything in the repository."""
     seen: dict[str, set[str]] = {}
     for found, _ in repository.names(FOLDER):
         backup, _, file = found.removeprefix(FOLDER).partition("/")
         seen.setdefault(backup, set()).add(file)
-    whole, broken = [], []
-    for backup in sorted(seen):
+    whole, unreadable = [], []
+    for backup in sorted(backup for backup, files in seen.items() if MANIFEST in files):
         try:
             whole.append(read(repository, backup))
+        except StoreUnreachable:
+            raise
         except OnPremError:
-            broken.append(backup)
-    return whole, broken
+            unreadable.append(backup)
+    unfinished = sorted(backup for backup, files in seen.items() if MANIFEST not in files)
+    return Every(tuple(whole), tuple(unfinished), tuple(unreadable))
 
 
 def proof(repository: Repository, backup: str) -> Proof | None:

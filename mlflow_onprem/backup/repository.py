@@ -47,6 +47,13 @@ class Repository(Protocol):
     def settle(self) -> None: ...
 
 
+class Missing(OnPremError):
+    """A file of a backup is not there."""
+
+    def __init__(self, name: str, address: str) -> None:
+        super().__init__(f"{name} is missing in {address}", "this backup is damaged: take another one (`mlflow-onprem backup list`)")
+
+
 def pool_name(sha256: str) -> str:
     """Where the pool keeps content."""
     return f"{POOL}{sha256[:2]}/{sha256}"
@@ -93,7 +100,7 @@ class Folder:
                 while chunk := file.read(CHUNK):
                     yield chunk
         except FileNotFoundError:
-            raise OnPremError(f"{name} is missing in {self.path}", MISSING) from None
+            raise Missing(name, self.path) from None
 
     def store(self, source: Source, size: int) -> str:
         """Put content into the pool and return its sha256. What may lie there of a run that died is replaced."""
@@ -196,7 +203,7 @@ def read_credentials(host: Host, path: str) -> tuple[str, Secret, str, str]:
     except (configparser.Error, KeyError):
         raise ConfigError(
             f"{path} is not an AWS shared credentials file",
-            "it needs [default] with aws_access_key_id = ..., aws_secret_access_key = ..., and for a store that is not Amazon's endpoint_url = https://...",
+            "it needs [default] with aws_access_key_id and aws_secret_access_key; elsewhere than Amazon, endpoint_url = https://...",
         ) from None
 
 
@@ -237,9 +244,6 @@ class Counted:
         return chunk
 
 
-MISSING = "this backup is damaged: take another one (`mlflow-onprem backup list`)"
-
-
 @contextmanager
 def _explained(path: str) -> Iterator[None]:
     try:
@@ -248,7 +252,7 @@ def _explained(path: str) -> Iterator[None]:
         raise
     except OSError as failed:
         hints = {
-            errno.ENOSPC: "the disk is full: free some space or name a larger one with --to; what was copied is kept, and the next run goes on from it",
+            errno.ENOSPC: "the disk is full: free some space or name a larger one with --to; the next run goes on from here",
             errno.EDQUOT: "the quota is used up: free some space or name another place with --to",
             errno.EROFS: "that filesystem is mounted read-only: remount it writable, or name another place with --to",
             errno.EACCES: "run it with sudo",

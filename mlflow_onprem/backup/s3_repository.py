@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from mlflow_onprem.backup.repository import CHUNK, MISSING, Source, pool_name
+from mlflow_onprem.backup.repository import CHUNK, Missing, Source, pool_name
 from mlflow_onprem.backup.s3 import explained
 from mlflow_onprem.errors import OnPremError
 
@@ -59,7 +59,7 @@ class S3Repository:
         try:
             yield from self._pieces(name)
         except S3Error:
-            raise OnPremError(f"{name} is missing in {self.address}", MISSING) from None
+            raise Missing(name, self.address) from None
 
     def store(self, source: Source, size: int) -> str:
         """Put content into the pool and return its sha256."""

@@ -55,7 +55,8 @@ def enter(host: LocalHost, config: Config, repository: Repository, keys: Keys, a
     if not installed(host):
         raise Refused("there is no stack on this host", "sudo mlflow-onprem install, or sudo mlflow-onprem restore ID --from ...")
     assembly = assembly or assemble(host, config)
-    access_key, secret_key = assembly.external.s3 or (assembly.credentials.minio_root_user, assembly.credentials.minio_root_password)
+    found, ours = assembly.credentials, config.minio.mode == "local"
+    access_key, secret_key = (found.minio_root_user, found.minio_root_password) if ours else (found.s3_access_key, found.s3_secret_key)
     client = connect(minio.endpoint(config.minio), access_key, secret_key, config.minio.region)
     host.remove(SPOOL)
     host.mkdir(SPOOL, mode=0o700, owner="root", group="root")

@@ -10,6 +10,9 @@ import typer
 from mlflow_onprem import __version__
 from mlflow_onprem.cli import backup, config, stack
 from mlflow_onprem.cli.doctor import doctor
+from mlflow_onprem.cli.uninstall import uninstall
+from mlflow_onprem.cli.garbage import gc
+from mlflow_onprem.cli.rotate import rotate_credentials
 from mlflow_onprem.cli.run import report_error
 from mlflow_onprem.cli.sandbox import app as sandbox_app
 from mlflow_onprem.cli.user import app as user_app
@@ -32,7 +35,10 @@ def root(
 
 
 stack.register(app)
+app.command()(rotate_credentials)
 app.command()(doctor)
+app.command()(uninstall)
+app.command()(gc)
 backup.register(app)
 app.add_typer(config.app, name="config")
 app.add_typer(user_app, name="user")

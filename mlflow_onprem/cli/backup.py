@@ -78,6 +78,48 @@ def list_(to: ToOption = None, credentials_file: CredentialsOption = None, confi
 
 
 @app.command()
+def verify(
+    backup: Annotated[str | None, typer.Argument(metavar="[ID]", help="Which backup. [default: the newest]", show_default=False)] = None,
+    boot: Annotated[bool, typer.Option("--boot", help="Restore it into a disposable host and compare: only that proves it.")] = False,
+    to: ToOption = None,
+    credentials_file: CredentialsOption = None,
+    passphrase_file: PassphraseOption = None,
+    identity_file: IdentityOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> int:
+    """Read every checksum again; with --boot, restore it into a disposable host and compare."""
+    from mlflow_onprem import progress, render_backup
+    from mlflow_onprem.backup import lock
+    from mlflow_onprem.commands import backup as command
+    from mlflow_onprem.commands import backup_verify
+    from mlflow_onprem.config_file import load
+    from mlflow_onprem.host import LocalHost
+
+    settings, host = load(config).config, LocalHost()
+    place = to or settings.backup.to
+    with lock.hold("backup verify"), progress.make(verbose=verbose) as shown:
+        host.on_say, host.on_progress = shown.say, shown.transfer
+        repository = _repository(host, settings, place, credentials_file)
+        keys = _keys(host, settings, place, passphrase_file, identity_file, None)
+        found = backup_verify.verify(host, repository, backup or command.newest(repository))
+        if boot:
+            from mlflow_onprem.commands import backup_boot
+
+            named = {
+                "--credentials-file": credentials_file or settings.backup.credentials_file,
+                "--passphrase-file": passphrase_file or settings.backup.passphrase_file,
+                "--identity-file": identity_file,
+            }
+            source = backup_boot.Source(place, {option: path for option, path in named.items() if path})
+            found = backup_verify.prove(host, repository, found, lambda each: backup_boot.boot(host, repository, each, keys, source, settings))
+        command.remember(host, repository)
+    emit("backup verify", render_backup.verified_json(found), render_backup.verified_text(found), as_json=as_json)
+    return ExitCode.FAILED if found.damaged else ExitCode.OK
+
+
+@app.command()
 def prune(to: ToOption = None, credentials_file: CredentialsOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Remove what the rules of [backup] do not keep, and the objects nothing kept needs."""
     from mlflow_onprem import progress, render_backup
@@ -95,8 +137,33 @@ def prune(to: ToOption = None, credentials_file: CredentialsOption = None, confi
     return ExitCode.OK
 
 
-def restore() -> int:
-    """Put a backup back."""
+def restore(
+    backup: Annotated[str, typer.Argument(metavar="ID", help="Which backup; `backup list` shows them.")],
+    source: Annotated[str | None, typer.Option("--from", metavar="DIR|s3://...", help="Where it lies. [default: as configured]")] = None,
+    into_empty: Annotated[bool, typer.Option("--into-empty", help="Refuse unless this host has no runs and no objects.")] = False,
+    skip_backup: Annotated[bool, typer.Option("--skip-backup", help="Do not back up what is here first (where that is what is broken).")] = False,
+    credentials_file: CredentialsOption = None,
+    passphrase_file: PassphraseOption = None,
+    identity_file: IdentityOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> int:
+    """Put a backup back, onto this host or a bare one; what is here is backed up first, and comes back if the result is not healthy."""
+    from mlflow_onprem import progress, render_backup
+    from mlflow_onprem.backup import lock
+    from mlflow_onprem.commands import restore as command
+    from mlflow_onprem.config_file import load
+    from mlflow_onprem.host import LocalHost
+
+    settings, host = load(config).config, LocalHost()
+    with exclusive(), lock.hold("restore", wait=30), progress.make(verbose=verbose) as shown:
+        host.on_say, host.on_progress = shown.say, shown.transfer
+        place = source or settings.backup.to
+        repository = _repository(host, settings, place, credentials_file)
+        keys = _keys(host, settings, place, passphrase_file, identity_file, None)
+        done = command.restore(host, config, repository, keys, backup, into_empty=into_empty, with_rescue=not skip_backup, watch=shown.event)
+    emit("restore", render_backup.restored_json(done), render_backup.restored_text(done), as_json=as_json)
     return ExitCode.OK
 
 

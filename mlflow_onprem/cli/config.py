@@ -42,10 +42,12 @@ def init(config: ConfigOption = None, as_json: JsonOption = False) -> int:
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Check a configuration; nothing is touched."""
     from mlflow_onprem.config_file import load
+    from mlflow_onprem.facts import own_locks
+    from mlflow_onprem.host import LocalHost
     from mlflow_onprem.stages.mlflow import lock
 
     loaded = load(config)
-    lock(loaded.config.mlflow.version)
+    lock(loaded.config.mlflow.version, own_locks(LocalHost()))
     exists = Path(loaded.path).exists()
     text = f"{loaded.path} is right" if exists else f"there is no {loaded.path}: every setting has its default"
     emit("config check", {"path": loaded.path, "exists": exists, "valid": True}, text, as_json=as_json)

@@ -1,6 +1,6 @@
 """The manual page and the shells' completions, made from the commands themselves.
 
-`python -m mlflow_onprem.cli.manual FOLDER` writes them below a folder such as /usr/local/share; `bootstrap` does.
+`python -m mlflow_onprem.cli.manual ROOT` writes them to their places below a root; `bootstrap` does, with /.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import typer
 from mlflow_onprem import __version__
 
 NAME = "mlflow-onprem"
-#: Where bash-completion, zsh, fish and man look for what the administrator installed, below /usr/local/share.
-MANUAL = f"man/man1/{NAME}.1"
+#: Where man, bash-completion, zsh and fish look for what the administrator installed (fish in /usr/local only where a desktop tells it to).
+MANUAL = f"usr/local/share/man/man1/{NAME}.1"
 COMPLETIONS = {
-    "bash": f"bash-completion/completions/{NAME}",
-    "zsh": f"zsh/site-functions/_{NAME}",
-    "fish": f"fish/vendor_completions.d/{NAME}.fish",
+    "bash": f"usr/local/share/bash-completion/completions/{NAME}",
+    "zsh": f"usr/local/share/zsh/site-functions/_{NAME}",
+    "fish": f"etc/fish/completions/{NAME}.fish",
 }
 CODES = {0: "all is well", 1: "it failed", 2: "wrong usage or a bad configuration", 3: "plan: there are changes", 4: "something is not healthy"}
 FILES = {
@@ -94,17 +94,17 @@ def completion(app: typer.Typer, shell: str) -> str:
     return text
 
 
-def write(folder: Path) -> list[Path]:
-    """Write all of it below a folder; what is there already is replaced."""
+def write(root: Path) -> list[Path]:
+    """Write all of it below a root; what is there already is replaced."""
     from mlflow_onprem.cli import app
 
     texts = {MANUAL: manual(typer.main.get_command(app)), **{path: completion(app, shell) for shell, path in COMPLETIONS.items()}}
     for path, text in texts.items():
-        target = folder / path
+        target = root / path
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         target.write_text(text, encoding="utf-8")
         target.chmod(0o644)
-    return [folder / path for path in texts]
+    return [root / path for path in texts]
 
 
 def _options(command: Any, context: Any) -> list[str]:

@@ -41,6 +41,7 @@ def install(config: ConfigOption = None, as_json: JsonOption = False, verbose: V
     """Make this host the stack; run again, it changes nothing."""
     from mlflow_onprem import engine, health, preflight, progress, render
     from mlflow_onprem.assembly import assemble
+    from mlflow_onprem.commands import rotate
     from mlflow_onprem.commands.client_env import next_steps
     from mlflow_onprem.config_file import load
     from mlflow_onprem.host import LocalHost
@@ -51,6 +52,7 @@ def install(config: ConfigOption = None, as_json: JsonOption = False, verbose: V
         assembly = assemble(host, loaded.config)
         preflight.check(host, assembly)
         report = engine.converge(host, assembly.stack, shown.event, stop)
+        rotate.finish_interrupted(host, loaded.config, shown.event, stop)
         verdicts = health.wait(host, assembly.to.systemd, assembly.probes())
         assembly.close()
     changed = f"{len(report.changed)} changed, {report.unchanged} as wanted, in {report.seconds:.1f} s"

@@ -14,17 +14,18 @@ from mlflow_onprem.backup.manifest import Manifest, Proof
 from mlflow_onprem.backup.repository import POOL, SPOOL, Repository
 from mlflow_onprem.commands.backup_create import INDEX, fetch
 from mlflow_onprem.config import BackupSection
-from mlflow_onprem.errors import OnPremError
+from mlflow_onprem.errors import OnPremError, Refused
 from mlflow_onprem.host import LocalHost
 
 
 @dataclass(frozen=True)
 class Listed:
-    """What a repository holds, oldest first. `unfinished` are left-overs of runs that died; the next backup removes them."""
+    """What a repository holds, oldest first. `unfinished` are left-overs of runs that died; the next backup removes them. `unreadable` stay."""
 
     address: str
     backups: tuple[tuple[Manifest, Proof | None], ...]
     unfinished: tuple[str, ...]
+    unreadable: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Pruned:
 
 def listed(repository: Repository) -> Listed:
     """Everything in the repository."""
-    whole, broken = manifests.every(repository)
-    return Listed(repository.address, tuple((each, manifests.proof(repository, each.id)) for each in whole), tuple(broken))
+    found = manifests.every(repository)
+    proven = tuple((each, manifests.proof(repository, each.id)) for each in found.whole)
+    return Listed(repository.address, proven, found.unfinished, found.unreadable)
 
 
 def remember(host: LocalHost, repository: Repository) -> None:
@@ -51,6 +53,11 @@ def remember(host: LocalHost, repository: Repository) -> None:
 def prune(host: LocalHost, repository: Repository, rules: BackupSection, watch: Callable[[str], None] = lambda _: None) -> Pruned:
     """Remove what the rules do not keep, then the objects that nothing kept needs. Call it with the lock held; killed, the next one goes on."""
     found = listed(repository)
+    if found.unreadable:
+        raise Refused(
+            f"nothing is removed: what backup {found.unreadable[0]} needs is not known, its manifest cannot be read by this release",
+            f"use the release that made it, or, if nobody needs it, remove it: backups/{found.unreadable[0]} in {found.address}",
+        )
     dated = [(each.id, each.created, proof is not None) for each, proof in found.backups]
     stay = keep.kept(dated, rules.keep_daily, rules.keep_weekly, rules.keep_monthly)
     gone = [each for each, _, _ in dated if each not in stay]
@@ -88,7 +95,7 @@ def _sweep_pool(host: LocalHost, repository: Repository, stay: list[Manifest]) -
 
 def newest(repository: Repository) -> str:
     """The ID of the newest backup. Raises OnPremError where there is none."""
-    whole, _ = manifests.every(repository)
+    whole = manifests.every(repository).whole
     if not whole:
         raise OnPremError(f"there is no backup in {repository.address}", "make one: sudo mlflow-onprem backup create")
     return max(whole, key=lambda each: each.created).id

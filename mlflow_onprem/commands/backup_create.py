@@ -16,15 +16,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mlflow_onprem import __version__
+from mlflow_onprem import __version__, credentials
 from mlflow_onprem.backup import manifest as manifests
 from mlflow_onprem.backup import objects, vault
 from mlflow_onprem.backup.manifest import FilePart, Manifest, ObjectsPart
 from mlflow_onprem.backup.objects import Tally
-from mlflow_onprem.backup.repository import CHUNK, Repository
+from mlflow_onprem.backup.repository import CHUNK, SPOOL, Repository
 from mlflow_onprem.backup.workplace import Workplace
 from mlflow_onprem.engine import Event
 from mlflow_onprem.errors import OnPremError, Refused
+from mlflow_onprem.host import LocalHost
 
 INDEX = "objects.jsonl.gz"
 DAMAGED = "damaged.json"
@@ -56,6 +57,8 @@ class _Making:
     started: float
     new: Tally = field(default_factory=Tally)
     revisions: dict[str, str] = field(default_factory=dict)
+    retries: int = 0
+    credentials: bytes | None = field(default=None, repr=False)
 
 
 def create(work: Workplace, watch: Watch = lambda _: None) -> Created:
@@ -65,6 +68,7 @@ def create(work: Workplace, watch: Watch = lambda _: None) -> Created:
     _step(making, "look", tidy)
     _step(making, "copy objects", copy_before)
     for attempt in range(ATTEMPTS):
+        making.retries = attempt
         making.created = manifests.now()
         _step(making, "dump databases", dump)
         left = _step(making, "copy new objects", copy_after)
@@ -77,18 +81,21 @@ def create(work: Workplace, watch: Watch = lambda _: None) -> Created:
             "something on this host deletes artifacts all the time (a lifecycle rule?): stop it, then run this again",
         )
     _step(making, "pack secrets", pack)
-    return Created(_step(making, "publish", publish), work.repository.address, attempt)
+    return Created(_step(making, "publish", publish), work.repository.address, making.retries)
 
 
 def tidy(making: _Making) -> None:
     """Remove what runs that died have left, and fetch the newest backup's index: the spool's `known`."""
     repository, spool = making.work.repository, making.work.spool
+    if making.work.assembly.credentials.rotation is not None:
+        raise Refused("a rotation of credentials is not finished", "finish it first: sudo mlflow-onprem rotate-credentials")
+    making.credentials = making.work.host.read(credentials.PATH)
     repository.free()
     repository.settle()
-    whole, broken = manifests.every(repository)
-    for backup in broken:
+    found = manifests.every(repository)
+    for backup in found.unfinished:
         repository.remove(list(manifests.files_of(repository, backup)))
-    alike = [each for each in whole if each.bucket == making.work.bucket.name]
+    alike = [each for each in found.whole if each.bucket == making.work.bucket.name]
     if alike:
         fetch(repository, alike[-1], INDEX, spool / "known")
     else:
@@ -128,6 +135,8 @@ def copy_after(making: _Making) -> list[str]:
 def pack(making: _Making) -> None:
     """Configuration and secrets, roles; encrypted where there is a key. What is not secret stays readable: the index and the manifest."""
     work, spool = making.work, making.work.spool
+    if work.host.read(credentials.PATH) != making.credentials:
+        raise OnPremError("credentials were rotated while the backup was made: its databases and its secrets do not belong together", "run it again")
     config = work.config
     named = [config.minio.credentials_file, config.postgres.password_file, config.backup.credentials_file]
     vault.pack(work.host, spool / "host.tar", [path for path in named if path], [path for path in [config.backup.passphrase_file] if path])
@@ -160,6 +169,7 @@ def publish(making: _Making) -> Manifest:
         created=making.created,
         seconds=round(time.monotonic() - making.started, 1),
         host=facts.names[0],
+        codename=facts.codename,
         made_by=__version__,
         mlflow=config.mlflow.version,
         lock=environment,
@@ -187,7 +197,8 @@ def sample(work: Workplace, database: str) -> dict[str, Any]:
     """Some runs with their values, for a proof to look at through MLflow's own door."""
     query = work.server.sql.query
     count = query(database, "SELECT count(*) FROM runs WHERE lifecycle_stage = 'active'")[0][0]
-    runs = [row[0] for row in query(database, f"SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active' ORDER BY md5(run_uuid) LIMIT {SAMPLE}")]
+    chosen = "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active' ORDER BY md5(run_uuid) LIMIT {limit}"
+    runs = [row[0] for row in query(database, chosen, literals={"limit": SAMPLE})]
     values: dict[str, dict[str, dict[str, Any]]] = {run: {"metrics": {}, "params": {}} for run in runs}
     if runs:
         metrics = "SELECT run_uuid, key, value FROM latest_metrics WHERE run_uuid = ANY({runs}) AND NOT is_nan"
@@ -208,6 +219,15 @@ def fetch(repository: Repository, of: Manifest, file: str, target: Path) -> Path
     if digest.hexdigest() != of.files[file].sha256:
         raise OnPremError(f"{file} of backup {of.id} is damaged: its checksum is wrong", "take another backup: `mlflow-onprem backup list`")
     return target
+
+
+def put_bytes(host: LocalHost, repository: Repository, name: str, content: bytes) -> None:
+    """A small file into the repository."""
+    host.mkdir(SPOOL, mode=0o700, owner="root", group="root")
+    path = f"{SPOOL}/small"
+    host.write(path, content, mode=0o600, owner="root", group="root")
+    repository.put(name, host.local(path))
+    host.remove(path)
 
 
 def sha256_of(path: Path) -> str:

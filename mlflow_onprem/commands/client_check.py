@@ -9,12 +9,13 @@ import configparser
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from mlflow_onprem.commands import client_reach
 from mlflow_onprem.commands.client_env import FILL_IN
 from mlflow_onprem.commands.client_reach import Answer, Unreachable
+from mlflow_onprem.commands.client_version import Level, compare
 from mlflow_onprem.secret import Secret
 
 INVALID_HOST = "Invalid Host header"
@@ -26,7 +27,7 @@ class Finding:
     """One step: what was looked at, how it is, and, where it is not well, what mends it."""
 
     what: str
-    level: Literal["ok", "warning", "error"]
+    level: Level
     text: str
     hint: str = ""
 
@@ -91,24 +92,9 @@ def check(client: Client, installed: str | None) -> Checked:
     findings.append(Finding("server", "ok", f"MLflow {version} answers"))
     if _host_header(client, parts, findings) and _account(client, findings):
         _store(client, findings)
-    findings.append(compare(installed, version))
+    level, text, hint = compare(installed, version)
+    findings.append(Finding("version", level, text, hint))
     return Checked(client.uri, tuple(findings), version)
-
-
-def compare(client: str | None, server: str) -> Finding:
-    """The client's version of MLflow against the server's. A patch release more or less makes no difference."""
-    install = f"pip install 'mlflow=={server}'"
-    if client is None:
-        return Finding("version", "warning", "no MLflow was found in this machine's Python", f"{install}, or name the right Python: --python PATH")
-    have, wanted = _numbers(client), _numbers(server)
-    if have == wanted:
-        return Finding("version", "ok", f"the client's MLflow {client} goes with the server's {server}")
-    if have > wanted:
-        level: Literal["warning", "error"] = "error" if have[:1] > wanted[:1] else "warning"
-        text = f"the client's MLflow {client} is newer than the server's {server}: what the server does not know yet will fail"
-        return Finding("version", level, text, f"{install}, or have the server upgraded: sudo mlflow-onprem upgrade")
-    text = f"the client's MLflow {client} is older than the server's {server}: tracking works, what is new on the server it cannot show"
-    return Finding("version", "warning", text, install)
 
 
 def _address(client: Client, findings: list[Finding]) -> SplitResult | None:
@@ -225,7 +211,12 @@ def _refused(client: Client, answer: Answer) -> Finding:
             name for name, value in (("MLFLOW_TRACKING_USERNAME", client.username), ("MLFLOW_TRACKING_PASSWORD", client.password)) if not value
         ]
         token = "; MLFLOW_TRACKING_TOKEN is set, but this server knows accounts with passwords" if client.token else ""
-        return Finding("account", "error", f"the server wants an account, and {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set{token}", get_one)
+        return Finding(
+            "account",
+            "error",
+            f"the server wants an account, and {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set{token}",
+            get_one,
+        )
     name = client.netrc[0] if client.netrc else client.username
     text = f"the server does not know the account {name} with this password"
     return Finding("account", "error", text, f"check both; an administrator sets a new one: sudo mlflow-onprem user passwd {name}")
@@ -242,10 +233,6 @@ def _store(client: Client, findings: list[Finding]) -> None:
     except ProbeFailed as failed:
         text = f"the object store at MLFLOW_S3_ENDPOINT_URL={client.store}: {failed}"
         findings.append(Finding("store", "error", text, "artifacts go there straight from this machine: it must reach that address"))
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
 def _stored_account(path: Path) -> tuple[str, str]:

@@ -1,14 +1,16 @@
-"""Which MLflow the Python of this machine would use as a client."""
+"""Which MLflow the Python of this machine would use as a client, and whether it goes with the server's."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from mlflow_onprem.errors import CommandFailed, ConfigError
 from mlflow_onprem.host import Host
 
+Level: TypeAlias = Literal["ok", "warning", "error"]
 #: mlflow-skinny is the client alone; mlflow brings it along in its own version.
 _ASK = """
 import importlib.metadata as found
@@ -38,6 +40,25 @@ def installed(host: Host, environ: Mapping[str, str], python: str | None) -> str
         if answer:
             return answer
     return None
+
+
+def compare(client: str | None, server: str) -> tuple[Level, str, str]:
+    """How well they go together, in words, and what mends it. A patch release more or less makes no difference."""
+    install = f"pip install 'mlflow=={server}'"
+    if client is None:
+        return "warning", "no MLflow was found in this machine's Python", f"{install}, or name the right Python: --python PATH"
+    have, wanted = _numbers(client), _numbers(server)
+    if have == wanted:
+        return "ok", f"the client's MLflow {client} goes with the server's {server}", ""
+    if have > wanted:
+        text = f"the client's MLflow {client} is newer than the server's {server}: what the server does not know yet will fail"
+        return "error" if have[:1] > wanted[:1] else "warning", text, f"{install}, or have the server upgraded: sudo mlflow-onprem upgrade"
+    text = f"the client's MLflow {client} is older than the server's {server}: tracking works, what is new on the server it cannot show"
+    return "warning", text, install
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
 def _candidates(environ: Mapping[str, str]) -> list[str]:

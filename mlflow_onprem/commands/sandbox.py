@@ -11,7 +11,7 @@ from pathlib import Path
 from mlflow_onprem.errors import OnPremError, Refused
 from mlflow_onprem.host import LocalHost
 from mlflow_onprem.resources import minio_source
-from mlflow_onprem.sandbox import Sandbox, layers, machine, network, prepare, product, teardown, tools
+from mlflow_onprem.sandbox import Sandbox, layers, machine, network, prepare, product, remove_network_if_unused, teardown, tools
 from mlflow_onprem.sandbox.layers import Layer
 from mlflow_onprem.secret import Secret
 
@@ -136,12 +136,10 @@ def down(name: str = NAME, *, everything: bool = False) -> Down:
         teardown()
         return Down(names)
     sandbox = Sandbox.find(name)
-    if sandbox is None:
-        return Down(())
-    sandbox.destroy()
-    if not Sandbox.every():
-        teardown()
-    return Down((name,))
+    if sandbox is not None:
+        sandbox.destroy()
+    remove_network_if_unused()
+    return Down(() if sandbox is None else (name,))
 
 
 def store_from_source(host: LocalHost, on_progress: Progress) -> Path:

@@ -136,7 +136,7 @@ def add(api: MlflowApi, auth: AuthSection, name: str, password: Secret, *, admin
 
 def accounts(api: MlflowApi) -> tuple[Account, ...]:
     """All accounts by name, with what they own of what still exists."""
-    experiments = _experiments(api)
+    experiments = api.experiments()
     found = []
     for user in api.call("GET", "2.0/mlflow/users/list")["users"]:
         rows = [(role["name"], each) for role in user["roles"] for each in role["permissions"]]
@@ -157,7 +157,7 @@ def new_password(api: MlflowApi, name: str, password: Secret) -> None:
 def owned_by(api: MlflowApi, name: str) -> tuple[Owned, ...]:
     """What would have no owner without this account."""
     rows = api.call("GET", "3.0/mlflow/users/permissions/list", query={"username": name})["permissions"]
-    return tuple(_owned([(row["role_name"], row) for row in rows], _experiments(api)))
+    return tuple(_owned([(row["role_name"], row) for row in rows], api.experiments()))
 
 
 def remove(api: MlflowApi, name: str, owned: tuple[Owned, ...], give_to: str | None) -> Removed:
@@ -177,7 +177,7 @@ def grant(api: MlflowApi, name: str, experiment: str, permission: str) -> Grante
             f"{', '.join(PERMISSIONS)}: look, use, write runs, manage, nothing at all; {DEFAULT}: as for everybody (mlflow.auth.default_permission)",
         )
     must_exist(api, name)
-    number, label = find_experiment(_experiments(api), experiment)
+    number, label = find_experiment(api.experiments(), experiment)
     _set_grant(api, name, "experiment", number, None if wanted == DEFAULT else wanted)
     administrator = bool(api.call("GET", "2.0/mlflow/users/get", query={"username": name})["user"]["is_admin"])
     return Granted(name, number, label, wanted, administrator)
@@ -227,20 +227,6 @@ def _set_grant(api: MlflowApi, name: str, kind: str, number: str, permission: st
             raise
     if permission is not None:
         api.call("POST", "3.0/mlflow/users/permissions/grant", body={**target, "permission": permission})
-
-
-def _experiments(api: MlflowApi) -> dict[str, str]:
-    """Names by id, deleted ones that can still be restored included."""
-    found: dict[str, str] = {}
-    token = ""
-    while True:
-        page = api.call(
-            "POST", "2.0/mlflow/experiments/search", body={"max_results": 1000, "view_type": "ALL", **({"page_token": token} if token else {})}
-        )
-        found |= {each["experiment_id"]: each["name"] for each in page.get("experiments", [])}
-        token = page.get("next_page_token", "")
-        if not token:
-            return found
 
 
 def _owned(rows: list[tuple[str, dict[str, Any]]], experiments: Mapping[str, str]) -> Iterator[Owned]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlflow_onprem.errors import OnPremError
 from mlflow_onprem.host import Host
@@ -71,10 +71,14 @@ class DirectoryState:
 
 @dataclass(frozen=True)
 class Directory(Base):
-    """A directory; what leads to it is made root-owned where it is missing."""
+    """A directory; what leads to it is made root-owned where it is missing.
+
+    Wanted absent it goes with all that is in it; a `shared` one, where others keep things too, only once it is empty.
+    """
 
     path: str
     want: DirectoryState | None
+    shared: bool = field(default=False, kw_only=True)
 
     @property
     def name(self) -> str:
@@ -86,6 +90,8 @@ class Directory(Base):
             return None
         if found.kind != "directory":
             raise OnPremError(f"{self.path} is a {found.kind}, a directory is wanted there", f"move it away: mv {self.path} {self.path}.old")
+        if self.want is None and self.shared and host.listdir(self.path):
+            return None
         return DirectoryState(Mode(found.mode), found.owner, found.group)
 
     def apply(self, host: Host, have: DirectoryState | None) -> None:

@@ -21,21 +21,29 @@ APT = [
     "-o", "Dpkg::Options::=--force-confold",
     "-o", "Acquire::Retries=3",
 ]  # fmt: skip
+#: What was installed when an apt run of ours began (there only while it runs), and what such runs brought: a package a line.
+#: bootstrap writes both too.
+BEFORE = "/var/lib/mlflow-onprem/packages-before"
+BROUGHT = "/var/lib/mlflow-onprem/packages-brought"
 #: needrestart is kept out altogether: its automatic mode would restart services that are not ours in the middle of an installation.
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "NEEDRESTART_MODE": "l", "APT_LISTCHANGES_FRONTEND": "none"}
-HINT = "run `sudo apt-get update && sudo apt-get install --fix-broken` by hand to see what apt minds; behind a proxy set http_proxy, or apt's Acquire::http::Proxy"
+HINT = (
+    "run `sudo apt-get update && sudo apt-get install --fix-broken` by hand to see what apt minds; behind a proxy set http_proxy, "
+    "or apt's Acquire::http::Proxy"
+)
 
 
 @dataclass(frozen=True)
 class AptPackagesState:
-    """Which of the packages are fully installed."""
+    """Which of the packages are fully installed, and whether it is written down what came with them."""
 
     installed: frozenset[str]
+    recorded: bool = True
 
 
 @dataclass(frozen=True)
 class AptPackages(Base):
-    """Packages that must be there. Wanted absent, those in `brought` are purged: the ones that were not there before us."""
+    """Packages that must be there. Wanted absent, those that were not there before us are purged, with what they alone needed."""
 
     packages: tuple[str, ...]
     want: AptPackagesState | None
@@ -47,7 +55,10 @@ class AptPackages(Base):
 
     def observe(self, host: Host) -> AptPackagesState | None:
         found = installed(host, self.packages)
-        return AptPackagesState(found) if found else None
+        if self.want is None:
+            found &= brought(host)
+        # A run that was killed between apt's end and the record is finished by the next one, before somebody else installs more.
+        return AptPackagesState(found, self.want is None or host.read(BEFORE) is None) if found else None
 
     def apply(self, host: Host, have: AptPackagesState | None) -> None:
         with_lock = _Waiting(host)
@@ -55,8 +66,12 @@ class AptPackages(Base):
             host.say("dpkg was interrupted some time ago: finishing that first")
             with_lock.run(["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"])
         if self.want is None:
-            with_lock.run([*APT, "purge", *self.packages])
+            self._purge(host, with_lock)
             return
+        if have is not None and have.installed == self.want.installed:
+            record(host)
+            return
+        begin(host)
         if self._lists_are_old(host):
             with_lock.run([*APT, "update"])
         install = [*APT, "install", "--no-install-recommends", *self.packages]
@@ -67,6 +82,15 @@ class AptPackages(Base):
                 raise
             with_lock.run([*APT, "update"])
             with_lock.run(install)
+        record(host)
+
+    def _purge(self, host: Host, with_lock: _Waiting) -> None:
+        ours = brought(host)
+        with_lock.run([*APT, "purge", *sorted(installed(host, self.packages) & ours)])
+        # What apt itself now finds needless, as far as we brought it: what somebody else needs meanwhile stays.
+        needless = parse_simulation(host.run([*APT, "--simulate", "--purge", "autoremove"]).out) & ours
+        if needless:
+            with_lock.run([*APT, "purge", *sorted(needless)])
 
     def _lists_are_old(self, host: Host) -> bool:
         lists = [name for name in host.listdir("/var/lib/apt/lists") if name.endswith(("Packages", "Packages.lz4", "Packages.gz"))]
@@ -74,6 +98,39 @@ class AptPackages(Base):
         fetched = host.stat("/var/lib/apt/lists/partial")
         times = [each.mtime for each in (*found, fetched) if each is not None]
         return not lists or self.clock() - max(times) > LISTS_FRESH
+
+
+def every(host: Host) -> frozenset[str]:
+    """All installed packages."""
+    return parse_dpkg_query(host.run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Abbrev}\\n"]).out)
+
+
+def begin(host: Host) -> None:
+    """Note what is there before an apt run; a note that a killed run left behind is the older truth and stays."""
+    if host.read(BEFORE) is None:
+        host.write(BEFORE, _lines(every(host)), mode=0o644, owner="root", group="root")
+
+
+def record(host: Host) -> None:
+    """Note what has come since `begin`."""
+    host.write(BROUGHT, _lines(brought(host)), mode=0o644, owner="root", group="root")
+    host.remove(BEFORE)
+
+
+def brought(host: Host) -> frozenset[str]:
+    """Packages that came with us, those of a run that was killed included."""
+    before, known = host.read(BEFORE), frozenset((host.read(BROUGHT) or b"").decode().split())
+    return known if before is None else known | (every(host) - frozenset(before.decode().split()))
+
+
+def parse_simulation(text: str) -> frozenset[str]:
+    """The packages that `apt-get --simulate` would remove."""
+    rows = (line.split() for line in text.splitlines())
+    return frozenset(row[1] for row in rows if len(row) > 1 and row[0] in ("Remv", "Purg"))
+
+
+def _lines(names: frozenset[str]) -> bytes:
+    return "".join(f"{name}\n" for name in sorted(names)).encode()
 
 
 def installed(host: Host, packages: tuple[str, ...]) -> frozenset[str]:

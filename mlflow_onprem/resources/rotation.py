@@ -46,7 +46,7 @@ class AdministratorState:
 
 @dataclass(frozen=True)
 class Administrator(Base):
-    """The administrator's password, changed through MLflow's API by whoever of `known` is still let in; where nobody is, in MLflow's store of accounts."""
+    """The administrator's password, changed through MLflow's API with one of `known`; where none of them is let in, in MLflow's store of accounts."""
 
     username: str
     want: AdministratorState | None

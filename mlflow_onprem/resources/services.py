@@ -107,12 +107,13 @@ class Service(Base):
         stamp = f"{STAMPS}/{self.unit}"
         if self.want is None:
             host.remove(stamp)
-            self.systemd.act("disable", "--now", self.unit)
+            self.systemd.act("disable", "--now", *([self.boot_unit] if self.boot_unit else []), self.unit)
             return
         status = self.systemd.status(self.unit)
         if status.load == "masked":
             self.systemd.act("unmask", self.unit)
-        if status.needs_reload or have is None:
+        # A unit file that was a link to /dev/null and is a file again: systemd holds on to the link until it looks again.
+        if status.needs_reload or have is None or status.load == "masked":
             self.systemd.act("daemon-reload")
         if have is None or not have.enabled:
             self.systemd.act("enable", self.boot_unit or self.unit)
@@ -121,7 +122,8 @@ class Service(Base):
                 self.systemd.act("start", self.unit)
         elif have is None or not have.active or have.inputs != self.want.inputs:
             host.remove(stamp)
-            self.systemd.act("reset-failed", self.unit)
+            if self.systemd.status(self.unit).active == "failed":
+                self.systemd.act("reset-failed", self.unit)
             self.systemd.act("restart", self.unit)
             self._write_stamp(host, {"inputs": self.want.inputs, "rereads": self.want.rereads})
         elif have.rereads != self.want.rereads:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 from mlflow_onprem.errors import OnPremError
@@ -44,7 +45,7 @@ class Sandbox(Guest):
         machine.require_root(host)
         specs.check_name(name)
         old = specs.load(name)
-        cls(old or Spec(name, "", "", "", name), host).destroy()
+        cls(old or Spec.remains(name), host).destroy()
         with layers.locked("network"):
             net = _network(host)
             address = _free_address(net, layer.address)
@@ -74,7 +75,8 @@ class Sandbox(Guest):
 
     def boot(self) -> None:
         """Start it and wait until systemd says it is up. Raises OnPremError with the end of its log."""
-        if not self.running:
+        pid = process.find(self.spec.root)
+        if pid is None:
             layer = layers.find(self.spec.layer)
             if layer is None:
                 raise OnPremError(f"the layer {self.spec.layer} of sandbox {self.name} is gone", f"`mlflow-onprem sandbox down --name {self.name}`")
@@ -84,9 +86,9 @@ class Sandbox(Guest):
             with layers.locked("network"):
                 net = _network(self.host)
                 inside = network.attach(self.host, net, self.name, self.address, isolated=self.spec.network == "isolated")
-            process.launch(self.host, specs.argv(self.spec, inside), log=self.spec.log, unit=self.spec.unit, memory=self.spec.memory)
+            pid = process.launch(self.host, specs.argv(self.spec, inside), log=self.spec.log, unit=self.spec.unit, memory=self.spec.memory)
         try:
-            process.wait_until(self._is_up, BOOT_SECONDS, f"sandbox {self.name} did not boot")
+            process.wait_until(partial(self._is_up, pid), BOOT_SECONDS, f"sandbox {self.name} did not boot")
         except OnPremError as failed:
             failed.output = self.console()
             raise
@@ -144,8 +146,8 @@ class Sandbox(Guest):
         specs.save(self.host, self.spec)
         return layer
 
-    def _is_up(self) -> bool:
-        if not self.running:
+    def _is_up(self, pid: int) -> bool:
+        if not process.exists(pid):
             raise OnPremError(f"sandbox {self.name} ended while it booted", "the last lines of its console are below", self.console())
         try:
             state = self.run(["systemctl", "is-system-running"], ok=range(256), timeout=10).out.strip()
@@ -155,13 +157,18 @@ class Sandbox(Guest):
 
 
 def teardown() -> None:
-    """Destroy every host and take the bridge, the firewall table and forwarding back. Layers stay: they are only files."""
-    host = LocalHost()
-    machine.require_root(host)
-    for sandbox in Sandbox.every():
-        sandbox.destroy()
+    """Destroy every host, also what a crash left of one, and take the network back."""
+    machine.require_root(LocalHost())
+    for name in specs.names():
+        Sandbox(specs.load(name) or Spec.remains(name)).destroy()
+    remove_network_if_unused()
+
+
+def remove_network_if_unused() -> None:
+    """Take the bridge, the firewall table and forwarding back where no host is left. Layers stay: they are only files."""
     with layers.locked("network"):
-        network.remove(host, str(layers.state_dir()))
+        if not specs.names():
+            network.remove(LocalHost(), str(layers.state_dir()))
 
 
 def _network(host: LocalHost) -> network.Network:

@@ -12,10 +12,12 @@ from pathlib import Path
 
 
 def main(arguments: list[str]) -> None:
-    """Join the cgroups, detach, write to the log, become the program."""
+    """Detach and say the pid, join the cgroups, write to the log, become the program."""
     split = arguments.index("--")
     log, cgroups, argv = arguments[0], arguments[1:split], arguments[split + 1 :]
-    if os.fork():
+    child = os.fork()
+    if child:
+        print(child)
         return
     os.setsid()
     for cgroup in cgroups:

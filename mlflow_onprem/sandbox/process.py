@@ -63,15 +63,27 @@ def send(root: Path, number: signal.Signals) -> bool:
 
 def end(host: LocalHost, root: Path, unit: str) -> None:
     """Cut the power: everything in the host's cgroup dies at once, also a host whose systemd-nspawn was killed and left it behind."""
-    for group in _groups_of(unit):
-        with contextlib.suppress(OSError):
-            (group / "cgroup.kill").write_text("1")
-    wait_until(lambda: find(root) is None, 10, f"the sandbox at {root} did not die")
+
+    def dead() -> bool:
+        for group in _groups_of(unit):
+            with contextlib.suppress(OSError):
+                (group / "cgroup.kill").write_text("1")
+        return not send(root, signal.SIGKILL)
+
+    wait_until(dead, 10, f"the sandbox at {root} did not die")
     tidy(host, unit)
 
 
-def launch(host: LocalHost, argv: Sequence[str], *, log: Path, unit: str, memory: str | None) -> None:
-    """Start systemd-nspawn in a cgroup of its own, detached from us."""
+def exists(pid: int) -> bool:
+    """Whether the process runs; one that only waits to be reaped does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def launch(host: LocalHost, argv: Sequence[str], *, log: Path, unit: str, memory: str | None) -> int:
+    """Start systemd-nspawn in a cgroup of its own, detached from us; returns its pid."""
     if SYSTEMD.is_dir():
         scope = ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={unit}", "--slice=machine.slice", "--property=Delegate=yes"]
         limit = [f"--property=MemoryMax={memory}"] if memory else []
@@ -79,7 +91,8 @@ def launch(host: LocalHost, argv: Sequence[str], *, log: Path, unit: str, memory
     else:
         prefix, groups = [], _make_cgroups(unit, memory)
     environment = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
-    host.run([sys.executable, "-I", "-S", str(_LAUNCH), str(log), *map(str, groups), "--", *prefix, *argv], env=environment)
+    started = host.run([sys.executable, "-I", "-S", str(_LAUNCH), str(log), *map(str, groups), "--", *prefix, *argv], env=environment)
+    return int(started.out)
 
 
 def tidy(host: LocalHost, unit: str) -> None:

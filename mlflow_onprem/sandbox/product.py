@@ -24,6 +24,8 @@ PARTS = ("bootstrap", "pyproject.toml", "config.example.toml", "units", "mlflow_
 #: What decides which packages the CLI's own environment holds.
 REQUIREMENTS = ("bootstrap", "mlflow_onprem/locks")
 INSIDE = "/root/mlflow-onprem"
+#: The checkout that `bootstrap` ran from, kept by it: a server proves its backups with it.
+KEPT = Path("/opt/mlflow-onprem/cli/checkout")
 CONFIG = "/etc/mlflow-onprem/config.toml"
 _BUILDER = "layer-build"
 _IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info")
@@ -34,8 +36,9 @@ Progress = Callable[[str], None]
 def checkout() -> Path:
     """The checkout this program runs from. Raises OnPremError where it was installed without one."""
     root = Path(__file__).resolve().parents[2]
-    if (root / "bootstrap").is_file():
-        return root
+    for place in (root, KEPT):
+        if (place / "bootstrap").is_file():
+            return place
     raise OnPremError("a sandbox is made from a checkout of mlflow-onprem, and this program runs from an installed copy", "run it in a checkout")
 
 

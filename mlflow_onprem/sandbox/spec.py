@@ -35,6 +35,11 @@ class Spec:
     binds: tuple[tuple[str, str], ...] = ()
     nspawn: tuple[str, ...] = ()
 
+    @classmethod
+    def remains(cls, name: str) -> Spec:
+        """A host whose record is lost: enough to throw away what is left of it."""
+        return cls(name, "", "", "", name)
+
     @property
     def folder(self) -> Path:
         return hosts_dir() / self.name
@@ -78,10 +83,14 @@ def load(name: str) -> Spec | None:
     return None
 
 
+def names() -> list[str]:
+    """Every host that was made and not destroyed, and what a crash left of one."""
+    return sorted(entry.name for entry in hosts_dir().iterdir() if _NAME.fullmatch(entry.name)) if hosts_dir().is_dir() else []
+
+
 def every() -> list[Spec]:
-    """Every host that was made and not destroyed."""
-    names = sorted(entry.name for entry in hosts_dir().iterdir() if _NAME.fullmatch(entry.name)) if hosts_dir().is_dir() else []
-    return [spec for spec in map(load, names) if spec is not None]
+    """Every host whose record is whole."""
+    return [spec for spec in map(load, names()) if spec is not None]
 
 
 def save(host: LocalHost, spec: Spec) -> None:
@@ -105,7 +114,8 @@ def mount(host: LocalHost, spec: Spec, layer: Layer) -> None:
     for folder in (upper, work):
         folder.mkdir(exist_ok=True, mode=0o755)
     lower = ":".join(map(str, layer.trees()))
-    host.run(["mount", "-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={upper},workdir={work}", str(spec.root)])
+    # Without redirect_dir no folder of a layer can be renamed; MinIO deletes that way, and what it deleted would be back at its next start.
+    host.run(["mount", "-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=on", str(spec.root)])
 
 
 def unmount(host: LocalHost, spec: Spec) -> None:

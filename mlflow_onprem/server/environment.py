@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from . import older
 from .settings import SECRET_FILES, Settings, read_secret
 
 _PROXIED_ROOT = "mlflow-artifacts:/"
@@ -87,6 +88,8 @@ def apply_public(settings: Settings) -> None:
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     os.environ.update(for_mlflow(settings))
+    if settings.auth:
+        older.complete_accounts_file()
 
 
 def apply(settings: Settings) -> None:

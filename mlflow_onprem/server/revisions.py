@@ -23,15 +23,34 @@ AUTH = ("server/auth/db/migrations/versions", "alembic_version_auth")
 
 def head(folder: Path) -> str:
     """Return the one revision in `folder` that no other one follows."""
-    known: set[str] = set()
-    followed: set[str] = set()
-    for script in folder.glob("*.py"):
-        for name, value in _ASSIGNMENT.findall(script.read_text(encoding="utf-8")):
-            (known if name == "revision" else followed).update(_QUOTED.findall(value))
-    heads = known - followed
+    parents = _parents(folder)
+    heads = set(parents) - set().union(*parents.values())
     if len(heads) != 1:
         raise SettingsError(f"{folder} has {len(heads)} newest revisions; this MLflow installation is damaged")
     return heads.pop()
+
+
+def steps(folder: Path) -> list[str]:
+    """Return all revisions up to the newest, oldest first; MLflow's chains have no branches."""
+    parents = _parents(folder)
+    found: list[str] = []
+    waiting = [head(folder)]
+    while waiting:
+        revision = waiting.pop()
+        if revision in parents and revision not in found:
+            found.append(revision)
+            waiting += sorted(parents[revision])
+    return found[::-1]
+
+
+def _parents(folder: Path) -> dict[str, set[str]]:
+    """Return every revision in `folder` with those it follows."""
+    found: dict[str, set[str]] = {}
+    for script in folder.glob("*.py"):
+        names = {name: _QUOTED.findall(value) for name, value in _ASSIGNMENT.findall(script.read_text(encoding="utf-8"))}
+        for revision in names.get("revision", []):
+            found[revision] = set(names.get("down_revision", []))
+    return found
 
 
 def current(database_uri: str, table: str) -> str | None:
@@ -69,12 +88,13 @@ def _sqlite_current(path: str, table: str) -> str | None:
 
 
 def state(database_uri: str, where: tuple[str, str]) -> dict[str, str | None]:
-    """Return the `current` and the `head` revision of one of MLflow's two schemas."""
+    """Return the `current` and the `head` revision of one of MLflow's two schemas, and all `steps` up to it in one word each."""
     spec = find_spec("mlflow")
     if spec is None or spec.origin is None:
         raise SettingsError("MLflow is not installed in this environment")
     folder, table = where
-    return {"current": current(database_uri, table), "head": head(Path(spec.origin).parent / folder)}
+    scripts = Path(spec.origin).parent / folder
+    return {"current": current(database_uri, table), "head": head(scripts), "steps": " ".join(steps(scripts))}
 
 
 def auth_database_uri(config_path: str) -> str:

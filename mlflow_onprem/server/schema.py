@@ -13,7 +13,7 @@ import logging.config
 import os
 import sys
 
-from . import environment, logs, revisions
+from . import environment, logs, older, revisions
 from .settings import ADMIN_PASSWORD_FILE, Settings, SettingsError, read, read_secret
 
 State = dict[str, dict[str, str | None] | None]
@@ -30,6 +30,7 @@ def check(settings: Settings) -> State:
 def migrate(settings: Settings) -> State:
     """Create or upgrade both schemas, the default experiment and the administrator."""
     environment.apply(settings)
+    password = None
     if settings.auth and settings.admin_password_file:
         password = read_secret(settings.admin_password_file, ADMIN_PASSWORD_FILE)
         os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"] = password
@@ -46,7 +47,7 @@ def migrate(settings: Settings) -> State:
     if settings.auth:
         from mlflow.server import auth
 
-        auth.bootstrap_admin_user()
+        older.make_administrator(auth, password)
     return check(settings)
 
 

@@ -9,9 +9,10 @@ from mimetypes import guess_type
 from typing import Any, BinaryIO
 
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repo import StreamUploadMixin
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 from starlette.requests import ClientDisconnect
+
+from . import older
 
 # S3 takes at most 10,000 parts: 8 MiB for the first thousand, then 64 MiB, is 570 GiB.
 _PART = 8 * 1024 * 1024
@@ -19,7 +20,7 @@ _LATE_PART = 64 * 1024 * 1024
 _LATE = 1000
 
 
-class StreamsToS3(StreamUploadMixin):  # type: ignore[misc]
+class StreamsToS3(older.artifact_mixin()):  # type: ignore[misc]
     """What an artifact repository needs so that MLflow hands it the request's body as it comes in."""
 
     _s3: S3ArtifactRepository

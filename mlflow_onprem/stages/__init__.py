@@ -6,12 +6,12 @@ from mlflow_onprem import credentials as credentials_module
 from mlflow_onprem.config import Config
 from mlflow_onprem.credentials import Credentials
 from mlflow_onprem.engine import Stack
-from mlflow_onprem.facts import Facts
-from mlflow_onprem.resource import Mode, Resource
-from mlflow_onprem.resources.files import Directory, DirectoryState
+from mlflow_onprem.facts import USERS_NOTE, Facts
+from mlflow_onprem.resource import Mode, Resource, Text
+from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState
 from mlflow_onprem.resources.packages import AptPackages, AptPackagesState
 from mlflow_onprem.resources.services import STAMPS
-from mlflow_onprem.stages import minio, mlflow, postgres, rotation
+from mlflow_onprem.stages import backup, garbage, minio, mlflow, postgres, rotation
 from mlflow_onprem.stages.connections import Connections
 from mlflow_onprem.stages.inputs import External
 
@@ -25,7 +25,8 @@ def build(config: Config, credentials: Credentials, facts: Facts, external: Exte
     everybody_waits = facts.python == "apt"
     return Stack(
         first=(
-            *(Directory(path, DirectoryState(Mode(0o755), "root", "root")) for path in FOLDERS),
+            *(Directory(path, DirectoryState(Mode(0o755), "root", "root"), shared=True) for path in FOLDERS),
+            File(USERS_NOTE, FileState(Text("".join(f"{name}\n" for name in facts.users_before)), Mode(0o644), "root", "root"), holds_data=True),
             Directory(STAMPS, DirectoryState(Mode(0o700), "root", "root")),
             credentials_module.resource(credentials),
             credentials_module.dates_resource(credentials),
@@ -37,5 +38,10 @@ def build(config: Config, credentials: Credentials, facts: Facts, external: Exte
             "PostgreSQL": (*(() if everybody_waits else packages), *postgres.resources(config, credentials, facts, external, to)),
             "Python environment": mlflow.python_lane(config, facts, uv),
         },
-        last=(*mlflow.resources(config, credentials, facts, external, to, uv), *rotation.resources(config, to.systemd)),
+        last=(
+            *mlflow.resources(config, credentials, facts, external, to, uv),
+            *rotation.resources(config, to.systemd),
+            *garbage.resources(config, to.systemd),
+            *backup.resources(config, to.systemd),
+        ),
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import configparser
+import dataclasses
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from mlflow_onprem.config import Config
+from mlflow_onprem.credentials import Credentials
 from mlflow_onprem.errors import ConfigError
 from mlflow_onprem.host import Host
 from mlflow_onprem.secret import Secret
@@ -20,6 +22,14 @@ class External:
     postgres_password: Secret | None = None
     database: str = ""
     role: str = ""
+
+    def adopted(self, credentials: Credentials) -> Credentials:
+        """The credentials with the user's own secrets in the place of ours."""
+        if self.s3 is not None:
+            credentials = dataclasses.replace(credentials, s3_access_key=self.s3[0], s3_secret_key=self.s3[1])
+        if self.postgres_password is not None:
+            credentials = dataclasses.replace(credentials, postgres_password=self.postgres_password)
+        return credentials
 
 
 def read(host: Host, config: Config) -> External:

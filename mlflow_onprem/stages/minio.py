@@ -89,7 +89,7 @@ def resources(config: MinioSection, credentials: Credentials, facts: Facts, to: 
         Symlink(f"{STORE}/current", SymlinkState(folder.rpartition("/")[2])),
         *(Directory(path, DirectoryState(Mode(0o750), "minio", "minio"), holds_data=True) for path in data_folders(config)),
         Directory(f"{ETC}/minio", DirectoryState(Mode(0o750), "root", "minio")),
-        Directory(f"{UNIT}.d", DirectoryState(Mode(0o755), "root", "root")),
+        Directory(f"{UNIT}.d", DirectoryState(Mode(0o755), "root", "root"), shared=True),
         *files,
         Service(
             "minio.service",

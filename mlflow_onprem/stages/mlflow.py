@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from urllib.parse import quote, urlsplit
 
 from mlflow_onprem.config import Config
 from mlflow_onprem.credentials import Credentials, Stage, accepted
+from mlflow_onprem.engine import Stack
 from mlflow_onprem.errors import ConfigError
-from mlflow_onprem.facts import Facts
+from mlflow_onprem.facts import LOCKS, Facts
 from mlflow_onprem.mlflow_api import MlflowApi, local_url
 from mlflow_onprem.package_data import names, read
 from mlflow_onprem.resource import Mode, Resource, Text
@@ -16,7 +18,7 @@ from mlflow_onprem.resources.accounts import SystemUser, SystemUserState
 from mlflow_onprem.resources.environment import Environment, EnvironmentState, lock_key
 from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState, Symlink, SymlinkState
 from mlflow_onprem.resources.rotation import Administrator, AdministratorState, Closed, Program
-from mlflow_onprem.resources.schema import Schema, SchemaState
+from mlflow_onprem.resources.schema import NEWEST, Schema, SchemaState
 from mlflow_onprem.resources.services import Service, ServiceState, digest
 from mlflow_onprem.secret import Secret
 from mlflow_onprem.stages import minio
@@ -32,23 +34,42 @@ SERVER = "mlflow_onprem_server"
 REREAD = ("s3-credentials", "flask-secret-key", "kek-passphrase", "webhook-key")
 
 
-def lock(version: str) -> str:
-    """The hash-locked requirements of a version of MLflow. Raises ConfigError for one that this release does not carry."""
+def lock(version: str, own: tuple[tuple[str, str], ...] = ()) -> str:
+    """The hash-locked requirements of a version of MLflow: this release's, or one of the host's own. Raises ConfigError for any other."""
     known = [name.removeprefix("mlflow-").removesuffix(".txt") for name in names("locks", "mlflow-*.txt")]
-    if version not in known:
-        raise ConfigError(f"mlflow.version: {version} is not one this release carries", f"it carries {', '.join(known)}")
-    return read(f"locks/mlflow-{version}.txt")
+    if version in known:
+        return read(f"locks/mlflow-{version}.txt")
+    if version in dict(own):
+        return dict(own)[version]
+    raise ConfigError(
+        f"mlflow.version: {version} is not one this release carries",
+        f"it carries {', '.join(known)}; a lock of your own goes to {LOCKS}/mlflow-{version}.txt (docs/operations-upgrade.md)",
+    )
+
+
+def schema_of(version: str, *, accounts: bool) -> tuple[SchemaState, tuple[str, ...]]:
+    """The tables' wanted state, and all revisions on the way there, oldest first; of a lock of the host's own MLflow itself knows them."""
+    known = json.loads(read("locks/schemas.json")).get(version)
+    if known is None:
+        return SchemaState(NEWEST, NEWEST if accounts else None, administrator=True), ()
+    return SchemaState(known["tracking"], known["auth"] if accounts else None, administrator=True), tuple(known["steps"]["tracking"].split())
+
+
+def migrating(stack: Stack) -> Stack:
+    """The same lists, allowed to bring existing tables to a newer revision: upgrade and restore have seen to the way back."""
+    return dataclasses.replace(stack, last=tuple(dataclasses.replace(r, may_migrate=True) if isinstance(r, Schema) else r for r in stack.last))
 
 
 def environment(config: Config, facts: Facts, uv: str) -> Environment:
     """The Python environment, in a folder named after all that it is made of."""
     settings = config.mlflow
     python = {"apt": f"/usr/bin/python{settings.python}", "uv": settings.python}.get(facts.python, facts.python)
-    key = lock_key(lock(settings.version), python, settings.extra_packages, _modules())
+    requirements = lock(settings.version, facts.locks)
+    key = lock_key(requirements, python, settings.extra_packages, _modules())
     return Environment(
         f"{ENVIRONMENTS}/{settings.version}-{key}",
         python,
-        lock(settings.version),
+        requirements,
         EnvironmentState(key),
         settings.extra_packages,
         _modules(),
@@ -73,7 +94,7 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
     made = environment(config, facts, uv)
     unit = File(UNIT, FileState(Text(read("units/mlflow.service")), Mode(0o644), "root", "root"))
     auth = config.mlflow.auth
-    heads = json.loads(read("locks/schemas.json"))[config.mlflow.version]
+    wanted, steps = schema_of(config.mlflow.version, accounts=auth.enabled)
     # Workers read these anew when they are replaced; the administrator's first password is read at the bootstrap alone.
     reread = [file for file in files if file.path.rpartition("/")[2] in REREAD]
     service_files = [file for file in files if file not in reread and not file.path.endswith("/admin-password")]
@@ -88,7 +109,8 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
             credentials.mlflow_admin,
             f"{made.directory}/bin/python",
             _environment(config, facts, external),
-            SchemaState(heads["tracking"], heads["auth"] if auth.enabled else None, administrator=True),
+            wanted,
+            steps=steps,
         ),
         unit,
         Service(
@@ -180,7 +202,7 @@ def public_store_url(config: Config, facts: Facts) -> str:
 def _files(config: Config, credentials: Credentials, facts: Facts, external: External) -> tuple[File, ...]:
     settings = "".join(f"{name}={value}\n" for name, value in _environment(config, facts, external))
     header = "# Written by mlflow-onprem from config.toml. No secret stands here.\n"
-    access_key, secret_key = external.s3 or (credentials.s3_access_key, credentials.s3_secret_key)
+    access_key, secret_key = credentials.s3_access_key, credentials.s3_secret_key
     files = {
         "s3-credentials": Secret(f"[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret_key.reveal()}\n"),
         "flask-secret-key": Secret(credentials.flask_secret_key.reveal() + "\n"),
@@ -190,13 +212,18 @@ def _files(config: Config, credentials: Credentials, facts: Facts, external: Ext
     }
     if config.mlflow.auth.enabled:
         files["admin-password"] = Secret(credentials.mlflow_admin_password.reveal() + "\n")
-    if external.postgres_password is not None:
-        files["pgpass"] = Secret(f"*:*:*:*:{external.postgres_password.reveal()}\n")
+    if config.postgres.mode == "external":
+        files["pgpass"] = _pgpass(credentials.postgres_password)
     return (
         File(f"{ETC}/mlflow.env", FileState(Text(header + settings), Mode(0o644), "root", "root")),
         File(f"{ETC}/mlflow/auth.ini", FileState(Text(_auth_ini(config, credentials, external)), Mode(0o640), "root", "mlflow")),
         *(File(f"{ETC}/mlflow/{name}", FileState(value, Mode(0o600), "mlflow", "mlflow")) for name, value in files.items()),
     )
+
+
+def _pgpass(password: Secret) -> Secret:
+    escaped = password.reveal().replace("\\", "\\\\").replace(":", "\\:")
+    return Secret(f"*:*:*:*:{escaped}\n")
 
 
 def _lines(values: tuple[Secret, ...]) -> Secret:

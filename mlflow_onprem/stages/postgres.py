@@ -44,8 +44,8 @@ def before_packages(config: Config, facts: Facts) -> tuple[Resource, ...]:
     folder = f"/etc/systemd/system/{unit(facts)}.d"
     note = Text("shared\n" if facts.postgres_shared else "ours\n")
     return (
-        File(CLUSTER_NOTE, FileState(note, Mode(0o644), "root", "root")),
-        Directory(folder, DirectoryState(Mode(0o755), "root", "root")),
+        File(CLUSTER_NOTE, FileState(note, Mode(0o644), "root", "root"), holds_data=True),
+        Directory(folder, DirectoryState(Mode(0o755), "root", "root"), shared=True),
         File(f"{folder}/mlflow-onprem.conf", FileState(Text(DROP_IN), Mode(0o644), "root", "root")),
     )
 

@@ -12,15 +12,17 @@ from uv import find_uv_bin
 
 from mlflow_onprem.sandbox import Layer, Sandbox, layers, product
 
-#: The server's own version, and the last of the line before it.
-VERSIONS = ("3.17.2", "2.22.5")
+#: The server's own version, and the last of the line before it, with what each needs besides: boto3 is what `direct` asks of a client;
+#: 2.22 imports setuptools, and with a newer OpenTelemetry it loses its traces without a word.
+PACKAGES = {"3.17.2": ("boto3",), "2.22.5": ("boto3", "setuptools<81", "opentelemetry-sdk<1.36")}
+VERSIONS = tuple(PACKAGES)
 SCRIPT = Path(__file__).with_name("client_script.py")
 UV = "/usr/local/bin/uv"
 
 
 def clients_layer(base: Layer, say: Callable[[str], None]) -> Layer:
     """A plain machine with one environment a client version, made once."""
-    key = f"clients-{hashlib.sha256(json.dumps([base.key, VERSIONS]).encode()).hexdigest()[:12]}"
+    key = f"clients-{hashlib.sha256(json.dumps([base.key, PACKAGES]).encode()).hexdigest()[:12]}"
     with layers.locked("build"):
         return product.kept_layer(key, base, _install, say, "client")
 
@@ -30,12 +32,11 @@ def _install(machine: Sandbox) -> None:
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     machine.run(["apt-get", "-qq", "install", "--yes", "--no-install-recommends", "python3"], env=quiet, timeout=300)
     machine.push(Path(find_uv_bin()), UV)
-    for version in VERSIONS:
+    for version, more in PACKAGES.items():
         machine.run([UV, "venv", "--quiet", "--python", "/usr/bin/python3", f"/opt/mlflow-{version}"])
-        # boto3 is what `direct` asks of a client; setuptools is what 2.22 imports and newer environments lack.
-        packages = [f"mlflow-skinny=={version}", "boto3", "setuptools<81"]
         python = f"/opt/mlflow-{version}/bin/python"
-        machine.run([UV, "pip", "install", "--quiet", "--link-mode", "copy", "--compile-bytecode", "--python", python, *packages], timeout=900)
+        argv = [UV, "pip", "install", "--quiet", "--link-mode", "copy", "--compile-bytecode", "--python", python]
+        machine.run([*argv, f"mlflow-skinny=={version}", *more], timeout=900)
     machine.run(["rm", UV])
 
 
@@ -49,7 +50,7 @@ def use(client: Sandbox, version: str, environment: Mapping[str, str], task: str
     """Run one task of the script in that version's environment, with these variables and no others. Raises CommandFailed."""
     client.push(SCRIPT, "/root/client_script.py")
     argv = [f"/opt/mlflow-{version}/bin/python", "/root/client_script.py", task, *more]
-    answer: dict[str, Any] = json.loads(client.run(argv, env=environment, timeout=300).out.splitlines()[-1])
+    answer: dict[str, Any] = json.loads(client.run(argv, env=environment, timeout=120).out.splitlines()[-1])
     return answer
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from mlflow_onprem.commands.sandbox import store_from_source
 from mlflow_onprem.host import LocalHost
-from mlflow_onprem.sandbox import Layer, Sandbox, install_tools, prepare, product
+from mlflow_onprem.sandbox import Layer, Sandbox, install_tools, prepare, product, remove_network_if_unused
 from tests.host.clients import clients_layer
 
 ARTIFACTS = Path(__file__).parent / ".artifacts"
@@ -41,13 +41,14 @@ def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="session")
-def base(say: Callable[[str], None]) -> Layer:
+def base(say: Callable[[str], None]) -> Iterator[Layer]:
     """A plain server."""
     if os.geteuid() != 0:
         pytest.fail("host tests need root: run `make test` with sudo")
     install_tools(LocalHost(), say)
     _clear_leftovers()
-    return prepare(RELEASE, on_progress=say)
+    yield prepare(RELEASE, on_progress=say)
+    remove_network_if_unused()
 
 
 @pytest.fixture(scope="session")

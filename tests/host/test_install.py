@@ -189,6 +189,7 @@ def test_a_reboot_brings_everything_back(server: Sandbox) -> None:
         ("auth", 'default_permission = "NO_PERMISSIONS"', {"mlflow"}),
         ("postgres", 'allowed_networks = ["10.0.0.0/8"]', {"postgresql"}),
     ],
+    ids=["workers", "console port", "accounts", "networks of the database"],
 )
 def test_a_change_restarts_only_what_it_must(server: Sandbox, config: str, section: str, line: str, wanted: set[str]) -> None:
     """A setting of one service restarts that one and no other, and taking it back does too."""

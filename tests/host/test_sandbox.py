@@ -152,7 +152,7 @@ def test_what_a_killed_run_left_is_cleaned_by_the_next(host: HostFactory, base: 
     (server.spec.folder / "spec.json").unlink()
     fresh = Sandbox.start(name, base)
     try:
-        process.wait_until(lambda: not alive(old), 5, "the old host lives on")
+        process.wait_until(lambda: not process.exists(old), 5, "the old host lives on")
         assert fresh.run(["systemctl", "is-system-running"]).out.strip() == "running"
         stranger = HOST.spawn(["sleep", "60", f"--directory={fresh.spec.root}"])
         fresh.destroy()
@@ -170,9 +170,9 @@ def test_a_host_that_lost_its_supervisor_is_cleaned_by_the_next_boot(host: HostF
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     process.wait_until(lambda: not server.running, 5, "the supervisor lives on")
-    assert alive(inner), "this is the case that needs cleaning"
+    assert process.exists(inner), "this is the case that needs cleaning"
     server.boot()
-    process.wait_until(lambda: not alive(inner), 5, "the old host lives on")
+    process.wait_until(lambda: not process.exists(inner), 5, "the old host lives on")
     assert server.run(["systemctl", "is-system-running"]).out.strip() == "running"
 
 
@@ -182,14 +182,6 @@ def listen(server: Sandbox, port: int) -> None:
     program = f"$$s = IO::Socket::INET->new(LocalPort => {port}, Listen => 5); close $$_ while $$_ = $$s->accept"
     server.run(["systemd-run", "--quiet", "perl", "-MIO::Socket::INET", "-e", program])
     process.wait_until(lambda: answers(server, "127.0.0.1", port), 10, f"nothing listens on {port}")
-
-
-def alive(pid: int) -> bool:
-    """Running, not merely waiting to be reaped by whoever inherited it."""
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 def answers(server: Sandbox, address: str, port: int) -> bool:

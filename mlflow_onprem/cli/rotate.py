@@ -1,0 +1,46 @@
+"""rotate-credentials."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from mlflow_onprem.cli.run import ConfigOption, JsonOption, VerboseOption, emit, exclusive, interruptible
+from mlflow_onprem.errors import ExitCode
+
+
+class Group(str, Enum):
+    """What can be rotated by itself."""
+
+    minio_root = "minio-root"
+    s3 = "s3"
+    postgres = "postgres"
+    mlflow = "mlflow"
+
+
+def rotate_credentials(
+    only: Annotated[Group | None, typer.Option("--only", help="This alone instead of everything.")] = None,
+    due: Annotated[bool, typer.Option("--due", help="What is as old as [rotation] every says (the timer's way).")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> int:
+    """Give every secret of the stack a new value while it serves, and prove the old ones dead."""
+    from mlflow_onprem import progress, render_rotation
+    from mlflow_onprem.commands import rotate
+    from mlflow_onprem.config_file import load
+    from mlflow_onprem.credentials import GROUPS, read_dates
+    from mlflow_onprem.host import LocalHost
+
+    loaded, host = load(config), LocalHost()
+    with exclusive(), progress.make(verbose=verbose) as shown, interruptible(host, shown) as stop:
+        host.on_say, host.on_progress = shown.say, shown.transfer
+        scope = (only.value,) if only is not None else tuple(GROUPS)
+        if due:
+            old = rotate.due(read_dates(host), loaded.config.rotation.every)
+            scope = tuple(group for group in scope if group in old)
+        done = rotate.Rotator(host, loaded.config, shown.event, stop).rotate(scope)
+    emit("rotate-credentials", render_rotation.rotated_json(done), render_rotation.rotated_text(done), as_json=as_json)
+    return ExitCode.OK

@@ -1,0 +1,202 @@
+"""New credentials: the same lists of resources converged once for each step from the old generation to the new one (credentials.Stage)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from mlflow_onprem import credentials as credentials_module
+from mlflow_onprem import engine, health
+from mlflow_onprem.assembly import Assembly, assemble
+from mlflow_onprem.commands import rotate_proof
+from mlflow_onprem.config import Config
+from mlflow_onprem.credentials import GROUPS, Credentials, Stage
+from mlflow_onprem.errors import ConfigError, Interrupted, OnPremError, Refused
+from mlflow_onprem.host import LocalHost
+from mlflow_onprem.stages import inputs
+
+AGAIN = "run `sudo mlflow-onprem rotate-credentials` again (or install): it goes on from there"
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """Names of secrets, never a value: which are new, which old ones were tried and refused, which were left alone and why.
+
+    `finished` is True where this was, first of all, the end of a rotation that had been interrupted.
+    """
+
+    rotated: tuple[str, ...]
+    refused: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+    finished: bool
+    seconds: float
+
+
+class TakenBack(OnPremError):
+    """A rotation failed half-way and everything is as it was before it."""
+
+
+@dataclass(frozen=True)
+class Rotator:
+    """One run: the host, its configuration and who watches."""
+
+    host: LocalHost
+    config: Config
+    watch: engine.Watch
+    stop: threading.Event
+
+    def rotate(self, scope: Iterable[str]) -> Rotated:
+        """Finish what was interrupted, then rotate what of `scope` that did not cover.
+
+        Raises Refused before the first change, TakenBack after a failure while the old values still worked, OnPremError after one later.
+        """
+        begun = time.monotonic()
+        wanted = tuple(scope)
+        found = self._load()
+        rotated: tuple[str, ...] = ()
+        refused: tuple[str, ...] = ()
+        if found.rotation is not None:
+            covered = () if found.rotation.back else found.rotation.scope
+            found, refused = self.finish(found)
+            rotated, wanted = credentials_module.names(covered), tuple(group for group in wanted if group not in covered)
+        finished = bool(rotated)
+        skipped: list[tuple[str, str]] = []
+        if wanted:
+            new, skipped = self._new_values(found, wanted)
+            changing = tuple(group for group in wanted if group not in dict(skipped))
+            if not changing and not finished and len(wanted) == 1:
+                raise Refused(f"{wanted[0]}: {skipped[0][1]}")
+            if changing:
+                # What is down or changed by hand is put right first: a rotation starts from a stack that works.
+                self._converge(found)
+                _, tried = self.finish(credentials_module.begin(found, changing, new))
+                rotated, refused = (*rotated, *credentials_module.names(changing)), (*refused, *tried)
+        return Rotated(rotated, refused, tuple(skipped), finished, time.monotonic() - begun)
+
+    def finish(self, credentials: Credentials) -> tuple[Credentials, tuple[str, ...]]:
+        """Take all steps that are left. Returns the credentials then in use, and which of the other generation were refused."""
+        failure: OnPremError | None = None
+        refused: list[str] = []
+        while credentials.rotation is not None:
+            stage, back = credentials.rotation.stage, credentials.rotation.back
+            try:
+                refused += self._step(credentials)
+            except Interrupted:
+                raise
+            except OnPremError as failed:
+                if back or stage not in (Stage.PENDING, Stage.CURRENT):
+                    raise _half_way(failed, back=back, since=failure) from failed
+                failure = failed
+                credentials = credentials_module.turn_back(credentials)
+            else:
+                credentials = credentials_module.advance(credentials)
+        self._converge(credentials)
+        if failure is not None:
+            raise TakenBack(
+                f"nothing was rotated: {failure.message}. Every secret is what it was before, the new ones are withdrawn",
+                failure.hint,
+                failure.output,
+            ) from failure
+        return credentials, tuple(refused)
+
+    def _step(self, credentials: Credentials) -> list[str]:
+        rotation = credentials.rotation
+        assert rotation is not None
+        assembly = self._converge(credentials)
+        if rotation.stage is Stage.CURRENT:
+            health.wait(self.host, assembly.to.systemd, assembly.probes())
+            rotate_proof.in_use(assembly)
+            return []
+        return [] if rotation.stage is Stage.PENDING else rotate_proof.withdrawn(self.host, assembly)
+
+    def _converge(self, credentials: Credentials) -> Assembly:
+        assembly = assemble(self.host, self.config, credentials)
+        try:
+            engine.converge(self.host, assembly.stack, self.watch, self.stop)
+        finally:
+            assembly.close()
+        return assembly
+
+    def _load(self) -> Credentials:
+        text = self.host.read(credentials_module.PATH)
+        if text is None:
+            raise Refused("there are no credentials yet: nothing is installed here", "sudo mlflow-onprem install")
+        return credentials_module.parse(text.decode())
+
+    def _new_values(self, found: Credentials, scope: Iterable[str]) -> tuple[Credentials, list[tuple[str, str]]]:
+        """Invented values, for services that are not ours those of the user's files; and the groups that have nothing to change to."""
+        external = inputs.read(self.host, self.config)
+        new, skipped = external.adopted(credentials_module.invent()), []
+        for group in scope:
+            fields = [name for each in GROUPS[group].values() for name in each]
+            if group == credentials_module.ROOT and self.config.minio.mode == "external":
+                skipped.append((group, "the object store is not ours"))
+            elif all(getattr(new, name) == getattr(found, name) for name in fields):
+                place = self.config.minio.credentials_file if group == "s3" else self.config.postgres.password_file
+                skipped.append((group, f"the service is not ours: put its new secret into {place}, then run this again"))
+        return new, skipped
+
+
+def finish_interrupted(host: LocalHost, config: Config, watch: engine.Watch, stop: threading.Event) -> bool:
+    """For `install`: take the steps that an interrupted rotation left. Says whether there were any."""
+    text = host.read(credentials_module.PATH)
+    found = credentials_module.parse(text.decode()) if text is not None else None
+    if found is None or found.rotation is None:
+        return False
+    Rotator(host, config, watch, stop).finish(found)
+    return True
+
+
+def due(dates: Mapping[str, str], every: str | None, now: datetime | None = None) -> tuple[str, ...]:
+    """The groups with a secret as old as `every` (90d, 12w), or of unknown age. Raises ConfigError where that is not set."""
+    if every is None:
+        raise ConfigError("--due needs [rotation] every in the configuration", 'for instance every = "90d"; or leave --due out')
+    limit = (now or datetime.now(timezone.utc)) - timedelta(days=int(every[:-1]) * (7 if every[-1] == "w" else 1))
+    return tuple(group for group in GROUPS if any(name not in dates or parse_date(dates[name]) <= limit for name in GROUPS[group]))
+
+
+@dataclass(frozen=True)
+class Age:
+    """One secret: since when it is what it is, how many whole days that is, whether it is due (None where no age is set)."""
+
+    name: str
+    since: str
+    days: int
+    due: bool | None
+
+
+def ages(dates: Mapping[str, str], config: Config, now: datetime | None = None) -> tuple[Age, ...]:
+    """The secrets that this configuration has, oldest first."""
+    today = now or datetime.now(timezone.utc)
+    every = config.rotation.every
+    old = due(dates, every, today) if every is not None else ()
+    absent = [
+        *(["minio-root-password"] if config.minio.mode == "external" else []),
+        *([] if config.mlflow.auth.enabled else ["mlflow-admin-password"]),
+    ]
+    found = [
+        Age(name, dates[name], (today - parse_date(dates[name])).days, group in old if every is not None else None)
+        for group in GROUPS
+        for name in GROUPS[group]
+        if name in dates and name not in absent
+    ]
+    return tuple(sorted(found, key=lambda each: each.since))
+
+
+def parse_date(text: str) -> datetime:
+    """A date as the credentials file has it."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+
+
+def _half_way(failed: OnPremError, *, back: bool, since: OnPremError | None) -> OnPremError:
+    if back:
+        first = f" It was being taken back because: {since.message}" if since is not None else ""
+        failed.message = f"{failed.message}. The old secrets work; not all new ones are withdrawn yet.{first}"
+    else:
+        failed.message = f"{failed.message}. The new secrets are in use and work; not all old ones are withdrawn yet"
+    failed.hint = f"{failed.hint}; then {AGAIN}" if failed.hint else AGAIN
+    failed.args = (failed.message,)
+    return failed

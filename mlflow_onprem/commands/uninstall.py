@@ -1,0 +1,167 @@
+"""`uninstall`: the lists of `install` backwards. What holds data stays, unless it is told to purge."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mlflow_onprem import engine
+from mlflow_onprem.assembly import Assembly
+from mlflow_onprem.engine import Report, Stack, Watch
+from mlflow_onprem.errors import CommandFailed
+from mlflow_onprem.host import Host, LocalHost
+from mlflow_onprem.resource import Resource, compare
+from mlflow_onprem.resources.accounts import SystemUser
+from mlflow_onprem.resources.bucket import AccessKey, Bucket
+from mlflow_onprem.resources.database import Database, Role, SettingsInForce
+from mlflow_onprem.resources.files import Directory
+from mlflow_onprem.resources.overrides import Overrides
+from mlflow_onprem.resources.packages import AptPackages
+from mlflow_onprem.resources.schema import Schema
+from mlflow_onprem.resources.services import Service
+from mlflow_onprem.sql import SqlError
+from mlflow_onprem.stages import minio, postgres
+
+#: What services and we ourselves make beside the resources.
+LEFTOVERS = ("/var/lib/minio", "/var/cache/mlflow-onprem", "/opt/mlflow-onprem/python")
+REMOVER = "/opt/mlflow-onprem/cli/remove"
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What is stored here; None where it cannot be counted now. `size` is in bytes."""
+
+    runs: int | None
+    models: int | None
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What uninstall is about to do: resources that go, what stays and why, and with a purge what is lost for good."""
+
+    hostname: str
+    stack: Stack
+    goes: tuple[str, ...]
+    stays: tuple[str, ...]
+    lost: Stock | None
+
+
+def look(host: LocalHost, assembly: Assembly, *, purge: bool) -> Removal:
+    """What would go and what would stay; changes nothing."""
+    others = _other_databases(assembly)
+    stack = _retired(assembly, purge=purge, others=bool(others))
+    goes = tuple(each.name for each in stack if compare(each, each.observe(host)) is not None)
+    lost = _stock(host, assembly) if purge else None
+    return Removal(socket.gethostname(), stack, goes, tuple(_stays(host, assembly, purge=purge, others=others)), lost)
+
+
+def remove(host: LocalHost, assembly: Assembly, removal: Removal, watch: Watch, stop: threading.Event) -> Report:
+    """Do it. Raises ResourceFailed, Interrupted; running again goes on from there."""
+    report = engine.converge(host, removal.stack, watch, stop)
+    host.run(["systemctl", "daemon-reload"])
+    if assembly.config.postgres.mode == "local" and any(each.startswith("file:/etc/postgresql/") for each in removal.goes):
+        unit = postgres.unit(assembly.facts)
+        if host.run(["systemctl", "is-active", unit], ok=range(256)).out.strip() == "active":
+            host.run(["systemctl", "reload", unit])
+    return report
+
+
+def _retired(assembly: Assembly, *, purge: bool, others: bool) -> Stack:
+    kept = list(_kept_apart(assembly, purge=purge, others=others))
+    going = [_without_kept_packages(assembly, each, purge=purge, others=others) for each in assembly.stack if each not in kept]
+    extra = [Directory(path, None) for path in LEFTOVERS if purge or path != "/var/lib/minio"]
+    if purge and assembly.config.minio.mode == "local":
+        parents = {folder.rpartition("/")[0] for folder in minio.data_folders(assembly.config.minio)}
+        extra += [Directory(parent, None, shared=True) for parent in sorted(parents) if parent.count("/") > 1]
+    stack = engine.retire([each for each in going if each is not None], with_data=purge)
+    # The shared folders stand first in the list, so they go last: empty by then, or not ours alone.
+    cut = next((at for at, each in enumerate(stack.first) if isinstance(each, Directory) and each.shared and each.path.count("/") == 2), len(stack.first))
+    return Stack(first=(*stack.first[:cut], *extra, *stack.first[cut:]))
+
+
+def _kept_apart(assembly: Assembly, *, purge: bool, others: bool) -> Iterator[Resource]:
+    """Resources that are not retired one by one: they go with what holds them, or they are not ours to remove."""
+    config, shared = assembly.config, assembly.facts.postgres_shared or others
+    for each in assembly.stack:
+        if isinstance(each, (Schema, Overrides, SettingsInForce)):
+            yield each
+        # In a store of ours, bucket and key live in the data folder; in a cluster of ours, databases and role in the cluster.
+        elif isinstance(each, (AccessKey, Bucket)) and config.minio.mode == "local":
+            yield each
+        elif isinstance(each, (Database, Role)) and config.postgres.mode == "local" and not shared:
+            yield each
+        elif isinstance(each, Database) and config.postgres.mode == "external" and each.database == assembly.external.database:
+            yield each  # its owner's gift
+        elif isinstance(each, Service) and config.postgres.mode == "local" and each.unit == postgres.unit(assembly.facts) and shared:
+            yield each
+        # Without the account, its number could be given to another one, which would then own the objects.
+        elif isinstance(each, SystemUser) and (each.user in assembly.facts.users_before or (each.user == "minio" and not purge)):
+            yield each
+
+
+def _without_kept_packages(assembly: Assembly, each: Resource, *, purge: bool, others: bool) -> Resource | None:
+    """PostgreSQL's packages stay as long as a database does."""
+    if not isinstance(each, AptPackages) or (purge and not assembly.facts.postgres_shared and not others):
+        return each
+    rest = tuple(name for name in each.packages if name not in postgres.packages(assembly.config, assembly.facts))
+    return dataclasses.replace(each, packages=rest) if rest else None
+
+
+def _stays(host: Host, assembly: Assembly, *, purge: bool, others: tuple[str, ...]) -> Iterator[str]:
+    config, facts = assembly.config, assembly.facts
+    local_store, local_sql = config.minio.mode == "local", config.postgres.mode == "local"
+    if host.stat("/etc/mlflow-onprem/config.toml") is not None:
+        yield "/etc/mlflow-onprem/config.toml, which is yours"
+    if host.listdir("/var/backups/mlflow-onprem"):
+        yield "/var/backups/mlflow-onprem, your backups"
+    if host.stat(REMOVER) is not None:
+        yield f"the command mlflow-onprem itself: sudo {REMOVER} takes it off"
+    if not purge:
+        yield "/etc/mlflow-onprem/credentials.json, every password of the stack"
+        store = f"{' '.join(minio.data_folders(config.minio))} with every artifact, and its account minio" if local_store else "the bucket in the external store"
+        yield store
+        names = " and ".join(postgres.databases(config))
+        yield f"the databases {names} in PostgreSQL {facts.postgres_version}" if local_sql else "the databases on the external server"
+    elif not local_sql:
+        yield f"the database {assembly.external.database} on the external server: its owner gave it, its owner has to drop it"
+    elif others:
+        yield f"PostgreSQL {facts.postgres_version}: it holds other databases too ({', '.join(others)})"
+    elif facts.postgres_shared:
+        yield f"PostgreSQL {facts.postgres_version}: it was here before us"
+
+
+def _other_databases(assembly: Assembly) -> tuple[str, ...]:
+    """Databases beside ours in the cluster; none where it cannot be asked because there is none."""
+    if assembly.config.postgres.mode != "local":
+        return ()
+    try:
+        rows = assembly.sql.query("postgres", "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1")
+    except SqlError as failed:
+        if not failed.unreachable:
+            raise
+        return ()
+    return tuple(name for (name,) in rows if name not in postgres.databases(assembly.config))
+
+
+def _stock(host: Host, assembly: Assembly) -> Stock:
+    config = assembly.config
+    database = config.postgres.database if config.postgres.mode == "local" else assembly.external.database
+    size = None
+    if config.minio.mode == "local":
+        folders = [folder for folder in minio.data_folders(config.minio) if host.stat(folder) is not None]
+        try:
+            size = sum(int(host.run(["du", "-sb", folder], timeout=600).out.split()[0]) for folder in folders)
+        except CommandFailed:
+            size = None
+    return Stock(_count(assembly, database, "runs"), _count(assembly, database, "registered_models"), size)
+
+
+def _count(assembly: Assembly, database: str, table: str) -> int | None:
+    try:
+        return int(assembly.sql.query(database, "SELECT count(*) FROM {table}", {"table": table})[0][0])
+    except SqlError:
+        return None

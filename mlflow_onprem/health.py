@@ -128,7 +128,7 @@ def _ask(systemd: Systemd | None, probe: Probe) -> Verdict:
     state = ""
     if systemd is not None and probe.unit is not None:
         status = systemd.status(probe.unit)
-        active, state = status.active == "active", {"not-found": "not installed", "masked": "masked"}.get(status.load, status.active)
+        active, state = status.running, {"not-found": "not installed", "masked": "masked"}.get(status.load, status.active)
     started = time.monotonic()
     try:
         healthy, detail = True, probe.check()

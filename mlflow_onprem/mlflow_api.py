@@ -101,7 +101,7 @@ def as_administrator(host: Host, config: Config) -> MlflowApi:
     if text is None:
         raise Refused("there are no accounts yet: nothing is installed here", "sudo mlflow-onprem install")
     # With the service down, anybody on this host could listen on its port and wait for this password.
-    if Systemd(host, (UNIT,)).status(UNIT).active != "active":
+    if not Systemd(host, (UNIT,)).status(UNIT).running:
         raise OnPremError(
             f"MLflow is not running ({UNIT})", "start the stack: sudo mlflow-onprem install; see why it is down: mlflow-onprem logs mlflow"
         )

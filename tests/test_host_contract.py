@@ -7,6 +7,7 @@ import os
 import pwd
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -190,14 +191,15 @@ def test_every_change_is_counted_and_no_look_is(host: Host) -> None:
     host.stat("/work/file")
     host.listdir("/work")
     assert host.writes == before
-    for change in (
+    changes: tuple[Callable[[], None], ...] = (
         lambda: write(host, "/work/file", b"more"),
         lambda: host.set_attributes("/work/file", mode=0o600, owner=USER, group=GROUP),
         lambda: host.symlink("/work/link", "file"),
         lambda: host.rename("/work/link", "/work/other"),
         lambda: host.remove("/work/other"),
         lambda: host.mkdir("/work/folder", mode=0o755, owner=USER, group=GROUP),
-    ):
+    )
+    for change in changes:
         change()
         assert host.writes > before
         before = host.writes

@@ -21,7 +21,6 @@ from mlflow_onprem.commands.restore_steps import Restoring, Watch
 from mlflow_onprem.engine import Event
 from mlflow_onprem.errors import OnPremError, Refused
 from mlflow_onprem.host import LocalHost
-from mlflow_onprem.stages import mlflow
 
 STEPS: tuple[tuple[str, Callable[[Restoring], None]], ...] = (
     ("begin", steps.begin),

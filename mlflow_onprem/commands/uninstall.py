@@ -26,7 +26,9 @@ from mlflow_onprem.sql import SqlError
 from mlflow_onprem.stages import minio, postgres
 
 #: What services and we ourselves make beside the resources.
-LEFTOVERS = ("/var/lib/minio", "/var/cache/mlflow-onprem", "/opt/mlflow-onprem/python")
+LEFTOVERS = ("/opt/mlflow-onprem/python",)
+#: Only with a purge: the store's home, and what a later install need not fetch or build again.
+PURGED = ("/var/lib/minio", "/var/cache/mlflow-onprem")
 REMOVER = "/opt/mlflow-onprem/cli/remove"
 
 
@@ -73,7 +75,7 @@ def remove(host: LocalHost, assembly: Assembly, removal: Removal, watch: Watch, 
 def _retired(assembly: Assembly, *, purge: bool, others: bool) -> Stack:
     kept = list(_kept_apart(assembly, purge=purge, others=others))
     going = [_without_kept_packages(assembly, each, purge=purge, others=others) for each in assembly.stack if each not in kept]
-    extra = [Directory(path, None) for path in LEFTOVERS if purge or path != "/var/lib/minio"]
+    extra = [Directory(path, None) for path in (*LEFTOVERS, *(PURGED if purge else ()))]
     if purge and assembly.config.minio.mode == "local":
         parents = {folder.rpartition("/")[0] for folder in minio.data_folders(assembly.config.minio)}
         extra += [Directory(parent, None, shared=True) for parent in sorted(parents) if parent.count("/") > 1]

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mlflow_onprem.errors import CommandFailed, OnPremError
 from mlflow_onprem.host import Host
@@ -34,14 +34,14 @@ class EnvironmentState:
 
 @dataclass(frozen=True)
 class Environment(Base):
-    """`directory` with Python `python` (a path, or a version that uv fetches), the locked packages, `extra` ones, and our own modules."""
+    """`directory` with Python `python` (a path, or a version that uv fetches), the locked packages and `extra` ones; `path` is importable, too."""
 
     directory: str
     python: str
     requirements: str
     want: EnvironmentState | None
     extra: tuple[str, ...] = ()
-    modules: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
     uv: str = "uv"
 
     @property
@@ -72,7 +72,7 @@ class Environment(Base):
         host.run([*install, "--require-hashes", "--only-binary", ":all:", "-r", lock], env=settings, timeout=3600, hint=HINT)
         if self.extra:
             host.run([*install, "--constraint", lock, *self.extra], env=settings, timeout=3600, hint=HINT)
-        self._add_modules(host)
+        self._add_path(host)
         if cache:
             host.remove(CACHE)
         record = {"lock": self.want.lock, "files": fingerprint(host, self.directory)}
@@ -91,19 +91,16 @@ class Environment(Base):
             other = re.sub(r"^Python (\d+\.\d+).*", r"\1", host.run(["python3", "--version"], ok=(0, 127)).out.strip())
             raise OnPremError(f"there is no Python {self.python}", NO_PYTHON.format(version=self.python, other=other), failed.output) from failed
 
-    def _add_modules(self, host: Host) -> None:
+    def _add_path(self, host: Host) -> None:
+        """Make what stands in the folder `path` importable: our own modules, which are not part of the lock."""
         site = host.run([f"{self.directory}/bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).out.strip()
-        for path, content in self.modules.items():
-            folder = f"{site}/{path}".rpartition("/")[0]
-            host.mkdir(folder, mode=0o755, owner="root", group="root")
-            host.write(f"{site}/{path}", content.encode(), mode=0o644, owner="root", group="root")
-        host.run([f"{self.directory}/bin/python", "-m", "compileall", "-q", f"{site}/mlflow_onprem_server"])
+        host.write(f"{site}/mlflow-onprem.pth", f"{self.path}\n".encode(), mode=0o644, owner="root", group="root")
 
 
-def lock_key(requirements: str, python: str, extra: tuple[str, ...], modules: Mapping[str, str]) -> str:
+def lock_key(requirements: str, python: str, extra: tuple[str, ...]) -> str:
     """A short name for everything an environment is made of."""
     total = hashlib.sha256()
-    for part in (requirements, python, *extra, *(text for item in sorted(modules.items()) for text in item)):
+    for part in (requirements, python, *extra):
         total.update(part.encode() + b"\0")
     return total.hexdigest()[:12]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import cache
 from urllib.parse import quote, urlsplit
 
 from mlflow_onprem.config import Config
@@ -17,6 +18,7 @@ from mlflow_onprem.resource import Mode, Resource, Text
 from mlflow_onprem.resources.accounts import SystemUser, SystemUserState
 from mlflow_onprem.resources.environment import Environment, EnvironmentState, lock_key
 from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState, Symlink, SymlinkState
+from mlflow_onprem.resources.modules import Modules, ModulesState, digest_of
 from mlflow_onprem.resources.rotation import Administrator, AdministratorState, Closed, Program
 from mlflow_onprem.resources.schema import NEWEST, Schema, SchemaState
 from mlflow_onprem.resources.services import Service, ServiceState, digest
@@ -28,6 +30,7 @@ from mlflow_onprem.stages.inputs import External
 MIB = 1 << 20
 ETC = "/etc/mlflow-onprem"
 ENVIRONMENTS = "/opt/mlflow-onprem/environments"
+MODULES = "/opt/mlflow-onprem/server"
 UNIT = "/etc/systemd/system/mlflow.service"
 SERVER = "mlflow_onprem_server"
 #: Files that a worker reads when it starts; for all others the service itself has to start anew.
@@ -65,14 +68,14 @@ def environment(config: Config, facts: Facts, uv: str) -> Environment:
     settings = config.mlflow
     python = {"apt": f"/usr/bin/python{settings.python}", "uv": settings.python}.get(facts.python, facts.python)
     requirements = lock(settings.version, facts.locks)
-    key = lock_key(requirements, python, settings.extra_packages, _modules())
+    key = lock_key(requirements, python, settings.extra_packages)
     return Environment(
         f"{ENVIRONMENTS}/{settings.version}-{key}",
         python,
         requirements,
         EnvironmentState(key),
         settings.extra_packages,
-        _modules(),
+        f"{MODULES}/current",
         uv,
     )
 
@@ -85,6 +88,9 @@ def python_lane(config: Config, facts: Facts, uv: str) -> tuple[Resource, ...]:
         Directory(ENVIRONMENTS, DirectoryState(Mode(0o755), "root", "root")),
         made,
         Symlink(f"{ENVIRONMENTS}/current", SymlinkState(made.directory.rpartition("/")[2])),
+        Directory(MODULES, DirectoryState(Mode(0o755), "root", "root")),
+        Modules(f"{MODULES}/{_modules_key()}", _modules(), f"{made.directory}/bin/python", ModulesState(_modules_key())),
+        Symlink(f"{MODULES}/current", SymlinkState(_modules_key())),
     )
 
 
@@ -115,9 +121,9 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
         unit,
         Service(
             "mlflow.service",
-            ServiceState(enabled=True, active=True, inputs=digest([*service_files, unit], [made.directory]), rereads=digest(reread)),
+            ServiceState(enabled=True, active=True, inputs=digest([*service_files, unit], [made.directory, _modules_key()]), rereads=digest(reread)),
             to.systemd,
-            paths=(*(file.path for file in service_files), UNIT, f"{made.directory}/environment.json"),
+            paths=(*(file.path for file in service_files), UNIT, f"{made.directory}/environment.json", f"{MODULES}/{_modules_key()}"),
             reread_paths=tuple(file.path for file in reread),
         ),
         *_rotation(config, credentials, facts, external, to, made),
@@ -241,6 +247,11 @@ def _auth_ini(config: Config, credentials: Credentials, external: External) -> s
     )
 
 
+def _modules_key() -> str:
+    return digest_of(_modules())
+
+
+@cache
 def _modules() -> dict[str, str]:
     """Our modules for MLflow's environment, with the metadata that makes their entry points known."""
     found = {f"{SERVER}/{name}": read(f"server/{name}") for name in names("server", "*.py")}

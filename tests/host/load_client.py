@@ -15,9 +15,25 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
+from urllib3.util.retry import Retry
 
 ARTIFACT = 200_000  # bytes
 METRICS = 5
+
+
+RETRIES = []
+
+
+def tell_retries():
+    """What MLflow's client tries again without a word: when, what, and why."""
+    increment = Retry.increment
+
+    def telling(self, method=None, url=None, response=None, error=None, **more):
+        why = f"HTTP {response.status} {response.data[:200]!r}" if response is not None else f"{type(error).__name__}: {error}"
+        RETRIES.append(f"{time.strftime('%H:%M:%S')} {method} {url}: {why}"[:400])
+        return increment(self, method, url, response, error, **more)
+
+    Retry.increment = telling
 
 
 class Client:
@@ -118,6 +134,7 @@ def main():
         "runs": sum(len(each.runs) for each in clients),
         "failed": [line for each in clients for line in each.failed],
         "wrong": verify(clients, experiment),
+        "retries": RETRIES,
         "longest_stall_seconds": round(stall, 2),
         "longest_stall_in": where,
     }
@@ -125,5 +142,6 @@ def main():
 
 
 if __name__ == "__main__":
+    tell_retries()
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     main()

@@ -1,0 +1,53 @@
+"""Our own few modules beside MLflow's environment: they change with this program, the environment with its lock."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlflow_onprem.host import Host
+from mlflow_onprem.resource import Base
+
+
+@dataclass(frozen=True)
+class ModulesState:
+    """A digest of all files' names and contents."""
+
+    digest: str
+
+
+@dataclass(frozen=True)
+class Modules(Base):
+    """`files` (path below the folder -> text) in a folder of their own, with byte code for `python`."""
+
+    directory: str
+    files: Mapping[str, str]
+    python: str
+    want: ModulesState | None
+
+    @property
+    def name(self) -> str:
+        return f"modules:{self.directory}"
+
+    def observe(self, host: Host) -> ModulesState | None:
+        if host.stat(self.directory) is None:
+            return None
+        return ModulesState(digest_of({path: (host.read(f"{self.directory}/{path}") or b"").decode(errors="replace") for path in self.files}))
+
+    def apply(self, host: Host, have: ModulesState | None) -> None:
+        host.remove(self.directory)
+        if self.want is None:
+            return
+        for path, text in self.files.items():
+            host.mkdir(f"{self.directory}/{path}".rpartition("/")[0], mode=0o755, owner="root", group="root")
+            host.write(f"{self.directory}/{path}", text.encode(), mode=0o644, owner="root", group="root")
+        host.run([self.python, "-m", "compileall", "-q", self.directory])
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """A short name for these files."""
+    total = hashlib.sha256()
+    for path, text in sorted(files.items()):
+        total.update(f"{path}\0{len(text)}\0{text}\0".encode())
+    return total.hexdigest()[:12]

@@ -228,7 +228,8 @@ def resource(credentials: Credentials) -> File:
 
 def dates_resource(credentials: Credentials) -> File:
     """The dates alone."""
-    return File(DATES, FileState(Text(json.dumps(dict(credentials.dates), indent=1, sort_keys=True) + "\n"), Mode(0o644), "root", "root"), holds_data=True)
+    text = Text(json.dumps(dict(credentials.dates), indent=1, sort_keys=True) + "\n")
+    return File(DATES, FileState(text, Mode(0o644), "root", "root"), holds_data=True)
 
 
 def read_dates(host: Host) -> Mapping[str, str]:

@@ -197,6 +197,10 @@ class MinioStore:
                 raise StoreUnreachable(f"the object store at {self.endpoint} is still starting", "run this again in a moment") from failed
             if any(code in str(failed) for code in REFUSALS):
                 raise StoreRefused("the object store refuses its administrator", "run `sudo mlflow-onprem install`") from failed
+            if '"Code"' not in str(failed):
+                raise StoreUnreachable(
+                    f"something else than the object store answers at {self.endpoint}", "`mlflow-onprem status` shows what is on the ports"
+                ) from failed
             raise
 
 

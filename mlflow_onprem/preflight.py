@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mlflow_onprem.assembly import Assembly
 from mlflow_onprem.download import local_path, probe
+from mlflow_onprem.engine import Stack
 from mlflow_onprem.errors import OnPremError, Refused
 from mlflow_onprem.host import Host
 from mlflow_onprem.resources.binary import Download, PinnedBinary
@@ -21,8 +22,8 @@ NEEDED = {"/opt": 3 << 30, "/var": 1 << 30}
 SLEEPING_LISTEN = "0A"
 
 
-def check(host: Host, assembly: Assembly) -> None:
-    """Raises Refused where `install` would fail or harm."""
+def check(host: Host, assembly: Assembly, stack: Stack | None = None) -> None:
+    """Raises Refused where `install` (or, with its own `stack`, an upgrade) would fail or harm."""
     if not host.is_root:
         raise Refused("this changes the system and needs root", "run it with sudo")
     if host.stat("/run/systemd/system") is None:
@@ -30,7 +31,7 @@ def check(host: Host, assembly: Assembly) -> None:
     _check_ports(host, assembly)
     _check_places(host, assembly)
     _check_download(host, assembly)
-    _check_schema(host, assembly)
+    _check_schema(host, stack or assembly.stack)
 
 
 def _check_ports(host: Host, assembly: Assembly) -> None:
@@ -100,9 +101,9 @@ def _check_places(host: Host, assembly: Assembly) -> None:
             raise Refused(f"minio.data_dir {assembly.config.minio.data_dir} would lie in memory ({folder} is a tmpfs)", "name a folder on a disk")
 
 
-def _check_schema(host: Host, assembly: Assembly) -> None:
+def _check_schema(host: Host, stack: Stack) -> None:
     """Tables that exist are migrated by `upgrade`, which has a way back, and by nothing else."""
-    for each in assembly.stack:
+    for each in stack:
         if isinstance(each, Schema) and isinstance(have := each.observe(host), SchemaState):
             each.check_may_change(have)
 

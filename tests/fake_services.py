@@ -409,6 +409,8 @@ class FakePrograms:
     def python(self, call: Call) -> Result:
         if "-c" in call.argv:
             return Result(0, call.argv[0].removesuffix("/bin/python") + "/lib/site-packages\n", "")
+        if "compileall" in call.argv:
+            self.host.put(f"{call.argv[-1]}/__pycache__/all.pyc", "byte code")
         if call.argv[-1] == "mlflow_onprem_server.schema":
             self._migrate(call)
         return Result(0, "", "")

@@ -368,7 +368,7 @@ def test_versions(client: str | None, level: str, why: str) -> None:
     assert (found, why in text, bool(hint)) == (level, True, level != "ok")
 
 
-def test_which_mlflow_the_client_has(tmp_path: Path) -> None:
+def test_which_mlflow_the_client_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = FakeHost()
     asked: list[str] = []
 
@@ -382,6 +382,11 @@ def test_which_mlflow_the_client_has(tmp_path: Path) -> None:
     assert installed(host, {"VIRTUAL_ENV": str(tmp_path), "PATH": "/nowhere"}, None) == "3.16.1"
     assert asked == [f"{tmp_path}/bin/python"]
     assert installed(host, {"PATH": "/nowhere"}, None) is None
+    (tmp_path / "a-python").write_text("#!/bin/sh\necho 3.15.0\n")
+    (tmp_path / "a-python").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    assert installed(LocalHost(), {"PATH": "/nowhere"}, "./a-python") == "3.15.0"
+    assert installed(LocalHost(), {"PATH": str(tmp_path)}, "a-python") == "3.15.0"
     with pytest.raises(ConfigError, match="is not a Python"):
         installed(LocalHost(), {}, "/nowhere/python")
     assert installed(LocalHost(), {"PATH": "/nowhere"}, "/bin/true") is None

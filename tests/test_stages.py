@@ -46,6 +46,8 @@ def plan_text(tmp_path: Path, values: dict[str, Any], facts: Facts) -> str:
     found = engine.plan(machine.host, machine.stack(config(values), CREDENTIALS, facts))
     text = render.plan_text(found) + "\n"
     text = re.sub(r"(environments/|target: |-> )3\.17\.2-[0-9a-f]{12}", r"\g<1>3.17.2-<lock>", text)
+    text = re.sub(r"(mlflow-onprem/server/|^    digest: |^    target: )[0-9a-f]{12}$", r"\1<modules>", text, flags=re.MULTILINE)
+    text = re.sub(r"(mlflow-onprem/server/)[0-9a-f]{12}", r"\1<modules>", text)
     text = re.sub(r"^(    lock: )[0-9a-f]{12}$", r"\1<lock>", text, flags=re.MULTILINE)
     for unit in ("minio.service", "mlflow.service"):
         text = text.replace("\n".join(f"      +{line}" for line in read(f"units/{unit}").splitlines()), f"      +<units/{unit}>")

@@ -234,6 +234,10 @@ def test_a_grant_of_what_is_not_there(name: str, experiment: str, permission: st
     assert api.grants == before
 
 
+def test_experiments_come_in_pages() -> None:
+    assert Accounts().experiments() == {"0": "Default", "1": "churn", "2": "old"}
+
+
 def test_an_experiment_is_named_by_name_or_by_id() -> None:
     experiments = {"0": "Default", "12": "12", "7": "8", "8": "other"}
     assert user.find_experiment(experiments, "Default") == ("0", "Default")

@@ -92,6 +92,18 @@ class Server:
         self._run("pg_restore", argv, source=dump)
         self.sql.query(fresh, "ANALYZE")
 
+    def copy(self, database: str, owner: str) -> None:
+        """A database as it is, file by file, where a restored one would wait. Nobody may be connected to it meanwhile."""
+        self.sql.close()  # our own session in it is in the way, too
+        fresh = fresh_name(database)
+        self.drop(fresh)
+        names = {"fresh": fresh, "database": database, "owner": owner}
+        # From 15 on the default is to write all of it to the log first.
+        strategy = " STRATEGY FILE_COPY" if self.version() >= 15 else ""
+        self._evict([database])
+        self.sql.query(self.maintenance, "CREATE DATABASE {fresh} OWNER {owner} TEMPLATE {database}" + strategy, names)
+        self.sql.query(self.maintenance, "REVOKE CONNECT, TEMPORARY ON DATABASE {fresh} FROM PUBLIC", names)
+
     def exchange(self, databases: Sequence[str], *, back: bool = False) -> None:
         """The restored databases become the ones in use, all in one transaction; the ones in use are kept beside them. `back` is the reverse."""
         self.sql.close()  # our own sessions in them are in the way, too

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow_onprem.backup import passphrase
 from mlflow_onprem.errors import ConfigError, OnPremError
 from mlflow_onprem.host import Host
 from mlflow_onprem.secret import Secret
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from pyrage.x25519 import Identity
 
 ETC = "/etc/mlflow-onprem"
-#: Holds the age identity a backup's files are encrypted to, itself encrypted with the passphrase: `age -d` opens both.
-IDENTITY = "identity.age"
+#: How a backup's passphrase becomes the age identity its files are encrypted to.
+IDENTITY = "passphrase.json"
 SUFFIX = ".age"
 
 
@@ -41,17 +42,12 @@ class Sealer:
     def __init__(self, keys: Keys) -> None:
         from pyrage import x25519
 
-        self.header: bytes | None = None
+        self.header = passphrase.invent() if keys.passphrase is not None else None
+        if keys.passphrase is not None and self.header is not None:
+            self._recipient = passphrase.identity(keys.passphrase, self.header).to_public()
+            return
         try:
-            if keys.passphrase is not None:
-                import pyrage
-
-                # age encrypts in a stream to a key pair only, so the passphrase guards a key pair of this backup's own.
-                identity = x25519.Identity.generate()
-                self.header = pyrage.passphrase.encrypt(f"{identity}\n".encode(), keys.passphrase.reveal())
-                self._recipient = identity.to_public()
-            else:
-                self._recipient = x25519.Recipient.from_str(keys.recipient or "")
+            self._recipient = x25519.Recipient.from_str(keys.recipient or "")
         except Exception as wrong:
             raise ConfigError("the age recipient is not one", "it looks like age1...: make a pair with `age-keygen`") from wrong
 
@@ -78,17 +74,15 @@ class Opener:
             raise ConfigError("this backup is encrypted to an age recipient", "name the file with its private half: --identity-file FILE")
         if kind == "passphrase" and keys.passphrase is None:
             raise ConfigError("this backup is encrypted with a passphrase", "name the file with it: --passphrase-file FILE")
+        if kind == "passphrase":
+            assert keys.passphrase is not None
+            self._identity = passphrase.identity(keys.passphrase, header or b"")
+            return
+        assert keys.identity is not None
         try:
-            if kind == "recipient":
-                assert keys.identity is not None
-                self._identity = x25519.Identity.from_str(_identity_line(keys.identity.reveal()))
-            else:
-                import pyrage
-
-                assert keys.passphrase is not None
-                self._identity = x25519.Identity.from_str(pyrage.passphrase.decrypt(header or b"", keys.passphrase.reveal()).decode().strip())
+            self._identity = x25519.Identity.from_str(_identity_line(keys.identity.reveal()))
         except Exception as wrong:
-            raise ConfigError("the key does not open this backup", "it was encrypted with another passphrase or to another recipient") from wrong
+            raise ConfigError("the identity file holds no age identity", "it is the file that `age-keygen` wrote: AGE-SECRET-KEY-1...") from wrong
 
     def open(self, path: Path) -> Path:
         """The plain file in place of the encrypted one; a file that is not encrypted as it is."""

@@ -14,6 +14,7 @@ from mlflow_onprem.cli.uninstall import uninstall
 from mlflow_onprem.cli.garbage import gc
 from mlflow_onprem.cli.rotate import rotate_credentials
 from mlflow_onprem.cli.run import report_error
+from mlflow_onprem.cli.upgrade import upgrade
 from mlflow_onprem.cli.sandbox import app as sandbox_app
 from mlflow_onprem.cli.user import app as user_app
 from mlflow_onprem.errors import ExitCode, OnPremError
@@ -39,6 +40,7 @@ app.command()(rotate_credentials)
 app.command()(doctor)
 app.command()(uninstall)
 app.command()(gc)
+app.command()(upgrade)
 backup.register(app)
 app.add_typer(config.app, name="config")
 app.add_typer(user_app, name="user")

@@ -50,7 +50,12 @@ def create(
     with lock.hold("backup create"), progress.make(verbose=verbose) as shown:
         host.on_say, host.on_progress = shown.say, shown.transfer
         repository = _repository(host, settings, place, credentials_file)
-        keys = _keys(host, settings, place, passphrase_file, None, recipient)
+        keys = _keys(host, settings, passphrase_file, None, recipient)
+        if place.startswith("s3://") and keys.kind == "none":
+            raise ConfigError(
+                "a backup that leaves this host is encrypted: there is no key",
+                "--passphrase-file FILE, or --recipient age1... (or their keys in [backup])",
+            )
         work = workplace.enter(host, settings, repository, keys)
         try:
             made = backup_create.create(work, shown.event)
@@ -102,7 +107,7 @@ def verify(
     with lock.hold("backup verify"), progress.make(verbose=verbose) as shown:
         host.on_say, host.on_progress = shown.say, shown.transfer
         repository = _repository(host, settings, place, credentials_file)
-        keys = _keys(host, settings, place, passphrase_file, identity_file, None)
+        keys = _keys(host, settings, passphrase_file, identity_file, None)
         found = backup_verify.verify(host, repository, backup or command.newest(repository))
         if boot:
             from mlflow_onprem.commands import backup_boot
@@ -161,7 +166,7 @@ def restore(
         host.on_say, host.on_progress = shown.say, shown.transfer
         place = source or settings.backup.to
         repository = _repository(host, settings, place, credentials_file)
-        keys = _keys(host, settings, place, passphrase_file, identity_file, None)
+        keys = _keys(host, settings, passphrase_file, identity_file, None)
         done = command.restore(host, config, repository, keys, backup, into_empty=into_empty, with_rescue=not skip_backup, watch=shown.event)
     emit("restore", render_backup.restored_json(done), render_backup.restored_text(done), as_json=as_json)
     return ExitCode.OK
@@ -175,12 +180,10 @@ def _repository(host: LocalHost, config: Config, place: str, credentials_file: s
     return open_repository(host, place.rstrip("/"), credentials_file or config.backup.credentials_file)
 
 
-def _keys(host: LocalHost, config: Config, place: str, passphrase_file: str | None, identity_file: str | None, recipient: str | None) -> Keys:
+def _keys(host: LocalHost, config: Config, passphrase_file: str | None, identity_file: str | None, recipient: str | None) -> Keys:
     from mlflow_onprem.backup.vault import Keys, read_key
 
     if recipient:
-        keys = Keys(recipient=recipient)
-    else:
-        passphrase = read_key(host, passphrase_file or config.backup.passphrase_file)
-        keys = Keys(passphrase, None if passphrase else config.backup.recipient, read_key(host, identity_file))
-    return keys
+        return Keys(recipient=recipient)
+    passphrase = read_key(host, passphrase_file or config.backup.passphrase_file)
+    return Keys(passphrase, None if passphrase else config.backup.recipient, read_key(host, identity_file))

@@ -63,6 +63,9 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     loaded = load(config)
     rows = {key: (value_of(loaded.config, key), loaded.sources.get(key, "default")) for key in known_keys()}
     body = {"settings": {key: {"value": value, "source": source} for key, (value, source) in rows.items()}}
-    text = "\n".join(f"{key:<32} {show_value(value):<34} {source}" for key, (value, source) in rows.items())
+    shown = {key: (show_value(value), source) for key, (value, source) in rows.items()}
+    # One long value, such as a checksum, does not push all the others aside.
+    width = max(len(text) for text, _ in shown.values() if len(text) <= 40)
+    text = "\n".join(f"{key:<{max(map(len, rows))}}  {text:<{width}}  {source}" for key, (text, source) in shown.items())
     emit("config show", body, text, as_json=as_json)
     return ExitCode.OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from mlflow_onprem.systemd import Systemd
 
 PAUSE = 2.0  # seconds between two looks
+END = "\x04"  # Ctrl-D, and a terminal that is gone
+ENDS = ("q", "Q", "\x03", END)
 
 
 def watch_status(systemd: Systemd, asked: Sequence[Probe]) -> int:
@@ -47,20 +50,21 @@ def _live(look: Callable[[], str]) -> None:
         while True:
             text = f"{look()}\n\n{time.strftime('%H:%M:%S')}, again every {PAUSE:.0f} s; q ends"
             shown.update(Text(text), refresh=True)
-            if _key_within(PAUSE) in ("q", "Q", "\x03", "\x04"):
+            if _key_within(PAUSE):
                 return
 
 
 def _key_within(seconds: float) -> str:
+    """The key that ends it, or nothing once the time is over; other keys do nothing."""
     import select
 
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        if not select.select([sys.stdin], [], [], left)[0]:
-            return ""
-        key = sys.stdin.read(1)
-        if key.lower() == "q" or key in ("", "\x03", "\x04"):
-            return key or "\x04"
+        if select.select([sys.stdin], [], [], left)[0]:
+            # Past Python's own buffer, which select does not see.
+            key = os.read(sys.stdin.fileno(), 1).decode(errors="replace") or END
+            if key in ENDS:
+                return key
     return ""
 
 

@@ -28,7 +28,8 @@ def installed(host: Host, environ: Mapping[str, str], python: str | None) -> str
 
     Raises ConfigError for a path that is no Python.
     """
-    candidates = [python] if python is not None else _candidates(environ)
+    # Programs are started in /, so a path is made whole here; its symlinks stay: they are what makes an environment.
+    candidates = [str(Path(shutil.which(python, path=environ.get("PATH")) or python).absolute())] if python is not None else _candidates(environ)
     home = {name: environ[name] for name in ("HOME", "PYTHONPATH", "VIRTUAL_ENV") if name in environ}
     for path in candidates:
         try:

@@ -81,10 +81,14 @@ def restore(
         return Restored(journal.id, repository.address, journal.rescue, True, 0, 0, 0, 0, time.monotonic() - started, ())
     manifest = manifests.read(repository, backup)
     making = Restoring(host, config_path, repository, keys, manifest, journal, watch, with_rescue)
-    _step(making, "check backup", steps.check)
-    if into_empty and not journal.bare:
-        _step(making, "check that this host is empty", steps.check_empty)
-        making.with_rescue = False
+    try:
+        _step(making, "check backup", steps.check)
+        if into_empty and not journal.bare:
+            _step(making, "check that this host is empty", steps.check_empty)
+            making.with_rescue = False
+    except BaseException:
+        restore_files.drop_files(host)  # opened, they hold secrets
+        raise
     try:
         for name, do in STEPS:
             _step(making, name, do)

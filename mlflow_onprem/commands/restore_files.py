@@ -80,6 +80,11 @@ def fetch_all(host: LocalHost, repository: Repository, manifest: Manifest, keys:
         raise OnPremError(f"{failed.filename or FILES}: {failed.strerror}", "free some space (`df -h`), then run the same command again") from failed
 
 
+def drop_files(host: LocalHost) -> None:
+    """Forget the backup's files; the journal of a restore that was begun stays."""
+    host.remove(FILES)
+
+
 def contents(host: LocalHost) -> dict[str, Any]:
     """What the databases held at the dump's moment."""
     found: dict[str, Any] = json.loads((host.local(FILES) / "contents.json").read_text())

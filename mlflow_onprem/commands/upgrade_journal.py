@@ -9,7 +9,6 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mlflow_onprem import engine
 from mlflow_onprem.assembly import Assembly
 from mlflow_onprem.engine import Stack
 from mlflow_onprem.errors import OnPremError
@@ -17,10 +16,11 @@ from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Mode, Resource, Text
 from mlflow_onprem.resources.database import SettingsInForce
 from mlflow_onprem.resources.files import BlockState, File, FileState, MarkedBlock, Symlink, SymlinkState
-from mlflow_onprem.resources.services import Service, ServiceState
+from mlflow_onprem.resources.services import STAMPS, Service, ServiceState
 from mlflow_onprem.secret import Secret
 from mlflow_onprem.systemd import Systemd
 
+MLFLOW = "mlflow.service"
 PATH = "/var/lib/mlflow-onprem/upgrade.json"
 #: How far it came. Before `changing` nothing but the service is touched; from `opening` on clients may have written to the new stack.
 STOPPING, CHANGING, OPENING = "stopping", "changing", "opening"
@@ -28,7 +28,7 @@ STOPPING, CHANGING, OPENING = "stopping", "changing", "opening"
 
 @dataclass(frozen=True)
 class Journal:
-    """`version` and `wanted` are MLflow's; `stopped` is the time, in seconds since the epoch; `databases` have a copy beside them from `changing` on."""
+    """`version` and `wanted` are MLflow's; `stopped` is in seconds since the epoch. From `changing` on each of `databases` has a copy beside it."""
 
     step: str
     version: str
@@ -65,10 +65,13 @@ def remember(host: Host, assembly: Assembly) -> tuple[dict[str, Any], ...]:
     """Everything in the list that is not as wanted and can be put back, as it is now; MLflow's service in any case."""
     found = []
     for each in assembly.stack:
-        if isinstance(each, (File, Symlink, MarkedBlock, Service)):
-            have = each.observe(host)
-            if have != each.want or (isinstance(each, Service) and each.unit == "mlflow.service"):
-                found.append(_pack(each, have))
+        if isinstance(each, Service):
+            state = each.observe(host)
+            # One that is not running now is not started by the way back; MLflow's is what all of this is about.
+            if each.unit == MLFLOW or (state != each.want and (state is None or state.active)):
+                found.append(_pack_service(host, each, state is not None or each.unit == MLFLOW))
+        elif isinstance(each, (File, Symlink, MarkedBlock)) and (have := each.observe(host)) != each.want:
+            found.append(_pack(each, have))
     return tuple(found)
 
 
@@ -79,16 +82,11 @@ def way_back(journal: Journal, assembly: Assembly) -> Stack:
     services = [each for each in made if isinstance(each, Service) and each.want is not None]
     files = [each for each in made if not isinstance(each, Service)]
     in_force = [each for each in assembly.stack if isinstance(each, SettingsInForce)]
-    last = [each for each in services if each.unit == "mlflow.service"]
-    return Stack(first=(*gone, *files, *in_force, *(each for each in services if each not in last), *last))
+    services.sort(key=lambda each: each.unit == MLFLOW)
+    return Stack(first=(*gone, *files, *in_force, *services))
 
 
-def undo(host: Host, stack: Stack, watch: Any) -> None:
-    """Converge the way back."""
-    engine.converge(host, stack, watch)
-
-
-def _pack(resource: File | Symlink | MarkedBlock | Service, have: Any) -> dict[str, Any]:
+def _pack(resource: File | Symlink | MarkedBlock, have: Any) -> dict[str, Any]:
     if isinstance(resource, File):
         secret = have is not None and isinstance(have.content, Secret)
         text = None if have is None else have.content.reveal() if secret else have.content.value
@@ -97,10 +95,17 @@ def _pack(resource: File | Symlink | MarkedBlock | Service, have: Any) -> dict[s
         )
     if isinstance(resource, Symlink):
         return {"kind": "symlink", "path": resource.path, "target": None if have is None else have.target}
-    if isinstance(resource, MarkedBlock):
-        return {"kind": "block", "path": resource.path, "text": None if have is None else have.text.value}
-    state = None if have is None else asdict(have)
-    return {"kind": "service", "unit": resource.unit, "paths": resource.paths, "boot": resource.boot_unit, "restarts": resource.restarts, "state": state}
+    return {"kind": "block", "path": resource.path, "text": None if have is None else have.content.value}
+
+
+def _pack_service(host: Host, resource: Service, there: bool) -> dict[str, Any]:
+    """What it ran on stands in its stamp; put back, it is started on that again."""
+    try:
+        stamp = json.loads(host.read(f"{STAMPS}/{resource.unit}") or b"{}")
+    except ValueError:
+        stamp = {}
+    inputs = {name: str(stamp.get(name, "")) for name in ("inputs", "rereads")}
+    return {"kind": "service", "unit": resource.unit, "boot": resource.boot_unit, "restarts": resource.restarts, "inputs": inputs if there else None}
 
 
 def _unpack(entry: dict[str, Any], systemd: Systemd) -> Resource:
@@ -113,5 +118,5 @@ def _unpack(entry: dict[str, Any], systemd: Systemd) -> Resource:
         return Symlink(entry["path"], None if entry["target"] is None else SymlinkState(entry["target"]))
     if entry["kind"] == "block":
         return MarkedBlock(entry["path"], None if entry["text"] is None else BlockState(Text(entry["text"])))
-    state = None if entry["state"] is None else ServiceState(**entry["state"])
-    return Service(entry["unit"], state, systemd, tuple(entry["paths"]), entry["boot"], entry["restarts"])
+    state = None if entry["inputs"] is None else ServiceState(enabled=True, active=True, **entry["inputs"])
+    return Service(entry["unit"], state, systemd, boot_unit=entry["boot"], restarts=entry["restarts"])

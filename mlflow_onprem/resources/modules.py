@@ -33,16 +33,24 @@ class Modules(Base):
     def observe(self, host: Host) -> ModulesState | None:
         if host.stat(self.directory) is None:
             return None
-        return ModulesState(digest_of({path: (host.read(f"{self.directory}/{path}") or b"").decode(errors="replace") for path in self.files}))
+        found = {path: host.read(f"{self.directory}/{path}") for path in self.files}
+        if any(content is None for content in found.values()):
+            return ModulesState("incomplete")  # an empty file and a missing one are not the same
+        return ModulesState(digest_of({path: (content or b"").decode(errors="replace") for path, content in found.items()}))
 
     def apply(self, host: Host, have: ModulesState | None) -> None:
-        host.remove(self.directory)
         if self.want is None:
+            host.remove(self.directory)
             return
+        # Made beside its place and moved there whole: a run that dies in between leaves nothing that looks finished.
+        new = f"{self.directory}.new"
+        host.remove(new)
         for path, text in self.files.items():
-            host.mkdir(f"{self.directory}/{path}".rpartition("/")[0], mode=0o755, owner="root", group="root")
-            host.write(f"{self.directory}/{path}", text.encode(), mode=0o644, owner="root", group="root")
-        host.run([self.python, "-m", "compileall", "-q", self.directory])
+            host.mkdir(f"{new}/{path}".rpartition("/")[0], mode=0o755, owner="root", group="root")
+            host.write(f"{new}/{path}", text.encode(), mode=0o644, owner="root", group="root")
+        host.run([self.python, "-m", "compileall", "-q", "-s", new, "-p", self.directory, new])
+        host.remove(self.directory)
+        host.rename(new, self.directory)
 
 
 def digest_of(files: Mapping[str, str]) -> str:

@@ -87,8 +87,9 @@ class AptPackages(Base):
     def _purge(self, host: Host, with_lock: _Waiting) -> None:
         ours = brought(host)
         with_lock.run([*APT, "purge", *sorted(installed(host, self.packages) & ours)])
-        # What apt itself now finds needless, as far as we brought it: what somebody else needs meanwhile stays.
-        needless = parse_simulation(host.run([*APT, "--simulate", "--purge", "autoremove"]).out) & ours
+        # What apt itself now finds needless, as far as we brought it: what somebody else needs or recommends meanwhile stays.
+        simulate = [*APT, "-o", "APT::AutoRemove::SuggestsImportant=false", "--simulate", "--purge", "autoremove"]
+        needless = parse_simulation(host.run(simulate).out) & ours
         if needless:
             with_lock.run([*APT, "purge", *sorted(needless)])
 

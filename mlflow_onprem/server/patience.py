@@ -14,19 +14,31 @@ from botocore.exceptions import ConnectionError as NoConnection
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
 # Seconds for one request, and between two tries. MLflow's client itself waits 120 s for an answer.
-DEADLINE = 60.0
+AWAY_SECONDS = 60.0
+# MinIO answers before it has loaded its access keys, and for a moment says of each that there is none.
+UNKNOWN_KEY_SECONDS = 10.0
 PACE = 0.1
 _AWAY = (EndpointConnectionError, ConnectionClosedError, ConnectTimeoutError, NoConnection)
 _STARTING = 503
+_UNKNOWN_KEY = "InvalidAccessKeyId"
 
 
 def wait_for_store(response: Any, caught_exception: Exception | None, request_dict: dict[str, Any], **_: Any) -> float | None:
     """botocore's question whether to try again: the seconds until then, None to leave the answer to botocore's own rules."""
-    until = request_dict["context"].setdefault("mlflow_onprem_until", time.monotonic() + DEADLINE)
-    starting = response is not None and response[0].status_code == _STARTING
-    if (starting or isinstance(caught_exception, _AWAY)) and time.monotonic() < until:
-        return PACE
-    return None
+    since = request_dict["context"].setdefault("mlflow_onprem_since", time.monotonic())
+    return PACE if time.monotonic() < since + patience(response, caught_exception) else None
+
+
+def patience(response: Any, caught_exception: Exception | None) -> float:
+    """How many seconds this answer, or its absence, is worth waiting for another one."""
+    if response is None:
+        return AWAY_SECONDS if isinstance(caught_exception, _AWAY) else 0.0
+    http, parsed = response
+    if http.status_code == _STARTING:
+        return AWAY_SECONDS
+    # The answer to a HEAD has no body; MinIO then names its error in a header.
+    codes = (parsed.get("Error", {}).get("Code"), http.headers.get("x-minio-error-code"))
+    return UNKNOWN_KEY_SECONDS if _UNKNOWN_KEY in codes else 0.0
 
 
 def patient(client: Any) -> Any:

@@ -64,15 +64,10 @@ def everything() -> dict[str, object]:
 def _trace(client: MlflowClient, experiment_id: str, tag: str) -> bool:
     """A trace with two spans comes back with what went in."""
 
-    @mlflow.trace(name="inner")
-    def inner(text: str) -> str:
-        return text.upper()
-
-    @mlflow.trace(name="outer")
-    def outer(text: str) -> str:
-        return inner(text)
-
-    outer(tag)
+    with mlflow.start_span("outer") as outer:
+        outer.set_inputs({"text": tag})
+        with mlflow.start_span("inner"):
+            outer.set_outputs(tag.upper())
     flush = getattr(mlflow, "flush_trace_async_logging", None)
     if flush is not None:
         flush()
@@ -90,7 +85,7 @@ def _deleted(client: MlflowClient, run_id: str) -> bool:
     client.delete_run(run_id)
     gone = client.get_run(run_id).info.lifecycle_stage == "deleted"
     client.restore_run(run_id)
-    return gone and client.get_run(run_id).info.lifecycle_stage == "active"
+    return bool(gone and client.get_run(run_id).info.lifecycle_stage == "active")
 
 
 def large(size: int) -> dict[str, object]:

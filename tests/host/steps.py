@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlflow_onprem.host import Result
@@ -90,3 +91,10 @@ def python_in(server: Sandbox, name: str, argv: Sequence[str], port: int | None 
     server.run(["systemd-run", "--quiet", "--collect", f"--unit={name}", "python3", *argv])
     if port is not None:
         until(lambda: re.search(rf":{port}\s", server.run(["ss", "-Hltn"]).out) is not None, f"{name} listens on {port}")
+
+
+def on_terminal(server: Sandbox, argv: Sequence[str], *typing: tuple[str, str]) -> Result:
+    """A command on a terminal; each of `typing` is what must be read there first, and what is typed then."""
+    server.push(Path(__file__).with_name("terminal.py"), "/root/terminal.py")
+    job = json.dumps({"argv": list(argv), "typing": typing})
+    return server.run(["python3", "/root/terminal.py"], stdin=job, env={"TERM": "xterm"}, ok=ANY, timeout=60)

@@ -102,14 +102,18 @@ def test_a_new_password_and_the_old_one(server: Sandbox) -> None:
 
 
 def test_passwords_are_asked_for_unseen_and_twice(server: Sandbox) -> None:
-    # `script` gives it a terminal; what is typed must not come back on it.
-    shown = server.run(["script", "-qec", "mlflow-onprem user add typist", "/dev/null"], stdin="typed-password-1\ntyped-password-1\n", ok=steps.ANY)
-    assert "made account typist" in shown.out
-    assert "typed-password-1" not in shown.out
-    again = server.run(
-        ["script", "-qec", "mlflow-onprem user passwd typist", "/dev/null"], stdin="typed-password-1\ntyped-password-2\n", ok=steps.ANY
-    )
-    assert "the two are not the same; nothing was changed" in again.out
+    ask, again = "at least 12 characters): ", "the same again: "
+    shown = steps.on_terminal(server, ["mlflow-onprem", "user", "add", "typist"], (ask, "typed-password-1\n"), (again, "typed-password-1\n"))
+    assert (shown.code, "made account typist" in shown.out, "typed-password" in shown.out) == (0, True, False)
+    other = steps.on_terminal(server, ["mlflow-onprem", "user", "passwd", "typist"], (ask, "typed-password-1\n"), (again, "typed-password-2\n"))
+    assert (other.code, "the two are not the same; nothing was changed" in other.out) == (2, True)
+    # Who owns something: the same verb asks what becomes of it.
+    typist = requests.Session()
+    typist.trust_env = False
+    typist.auth = ("typist", "typed-password-1")
+    assert post(server, typist, "experiments/create", {"name": "of-typist"}).status_code == 200
+    gone = steps.on_terminal(server, ["mlflow-onprem", "user", "remove", "typist"], ("Give it to which account?", "admin\n"))
+    assert (gone.code, "1 experiment (of-typist): now admin manages them" in gone.out) == (0, True)
 
 
 def test_plain_answers_to_what_cannot_be_done(server: Sandbox) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from mlflow_onprem.host import Result
 from mlflow_onprem.sandbox import Layer, Sandbox
 from tests.host import steps
 from tests.host.conftest import HostFactory
@@ -39,7 +38,9 @@ def client(module_host: HostFactory, bootstrapped: Layer) -> Sandbox:
 
 def check(client: Sandbox, env: dict[str, str], *options: str) -> tuple[int, dict[str, dict[str, str]]]:
     """`client-env --check` as a person without rights: exit status and findings by what they are about."""
-    argv = ["mlflow-onprem", "client-env", "--check", "--json", *options]
+    # A sandbox keeps this machine's proxies out of its environment, so that one is named behind that.
+    proxies = [f"{name}={value}" for name, value in env.items() if name.endswith("proxy")]
+    argv = ["env", *proxies, "mlflow-onprem", "client-env", "--check", "--json", *options]
     result = client.run(argv, user="guest", env={"HOME": "/home/guest", **env}, ok=(0, 4), timeout=60)
     return result.code, {each["what"]: each for each in json.loads(result.out)["findings"]}
 
@@ -198,14 +199,10 @@ def test_status_is_watched_until_q(server: Sandbox) -> None:
     assert plain.code == 0
     assert len(lines) >= 2
     assert all(line.endswith("minio ok, postgres ok, mlflow ok") for line in lines)
-    shown = _on_terminal(server, "mlflow-onprem status --watch", "q")
+    shown = steps.on_terminal(server, ["mlflow-onprem", "status", "--watch"], ("q ends", "x"), ("q ends", "q"))
     assert shown.code == 0
     assert "again every 2 s; q ends" in shown.out
     assert "Traceback" not in shown.out
-
-
-def _on_terminal(machine: Sandbox, command: str, keys: str) -> Result:
-    return machine.run(["script", "-qec", command, "/dev/null"], stdin=keys, env={"TERM": "xterm"}, ok=steps.ANY, timeout=60)
 
 
 def _answers_names(machine: Sandbox) -> bool:

@@ -51,11 +51,15 @@ class Drift:
 
 
 CASES = (
-    Drift("edited unit", "sed -i s/^RestartSec=2/RestartSec=99/ /etc/systemd/system/mlflow.service", ("RestartSec=99", "systemd read it"), ("mlflow",)),
+    Drift(
+        "edited unit", "sed -i s/^RestartSec=2/RestartSec=99/ /etc/systemd/system/mlflow.service", ("RestartSec=99", "systemd read it"), ("mlflow",)
+    ),
     Drift("edited unit of the store", "sed -i /^User=/d /etc/systemd/system/minio.service", ("+User=minio", "systemd read it"), ("minio",)),
     Drift("deleted unit", "rm /etc/systemd/system/mlflow.service", ("+ file:/etc/systemd/system/mlflow.service",), ("mlflow",)),
     Drift("deleted drop-in of the store", "rm -r /etc/systemd/system/minio.service.d", ("+ file:/etc/systemd/system/minio.service.d",), ("minio",)),
-    Drift("deleted drop-in of PostgreSQL", f"rm -r /etc/systemd/system/{UNIT}.d && systemctl daemon-reload", ("+ file:/etc/systemd/system/postgresql@",)),
+    Drift(
+        "deleted drop-in of PostgreSQL", f"rm -r /etc/systemd/system/{UNIT}.d && systemctl daemon-reload", ("+ file:/etc/systemd/system/postgresql@",)
+    ),
     Drift("edited env file", f"sed -i s/^ONPREM_PORT=.*/ONPREM_PORT=5999/ {ETC}/mlflow.env", ("-ONPREM_PORT=5999", "+ONPREM_PORT=5000"), ("mlflow",)),
     Drift("deleted env file", f"rm {ETC}/mlflow.env", (f"+ file:{ETC}/mlflow.env",), ("mlflow",)),
     Drift("edited env file of the store", f"echo MINIO_BROWSER=off >> {ETC}/minio.env", ("-MINIO_BROWSER=off",), ("minio",)),
@@ -68,7 +72,9 @@ CASES = (
     Drift("state folder open", "chmod 0777 /var/lib/mlflow", ("mode: 0777 -> 0700",)),
     Drift("edited settings of PostgreSQL", f"echo max_connections=7 >> {CLUSTER}/conf.d/90-mlflow-onprem.conf", ("-max_connections=7",)),
     Drift("deleted settings of PostgreSQL", f"rm {CLUSTER}/conf.d/90-mlflow-onprem.conf", ("+ file:/etc/postgresql/",)),
-    Drift("settings of PostgreSQL in force", f"echo jit=on >> {CLUSTER}/conf.d/90-mlflow-onprem.conf; {sql('SELECT pg_reload_conf()')}", ("-jit=on",)),
+    Drift(
+        "settings of PostgreSQL in force", f"echo jit=on >> {CLUSTER}/conf.d/90-mlflow-onprem.conf; {sql('SELECT pg_reload_conf()')}", ("-jit=on",)
+    ),
     Drift("pg_hba block removed", f"sed -i '/>>> mlflow-onprem/,/<<< mlflow-onprem/d' {CLUSTER}/pg_hba.conf", ("+ block:", "peer map=mlflow-onprem")),
     Drift("pg_hba block no longer first", f"sed -i '1i host all all 0.0.0.0/0 trust' {CLUSTER}/pg_hba.conf", ("block:", "pg_hba.conf")),
     Drift("pg_ident block removed", f"sed -i '/>>> mlflow-onprem/,/<<< mlflow-onprem/d' {CLUSTER}/pg_ident.conf", ("+ block:", "pg_ident.conf")),
@@ -93,7 +99,9 @@ CASES = (
     Drift("deleted access key", store("store.remove_key(found.s3_access_key)"), ("+ access-key:",)),
     Drift(
         "dropped policy",
-        store('store.remove_key(found.s3_access_key); store.add_key(found.s3_access_key, found.s3_secret_key, {"Version": "2012-10-17", "Statement": []})'),
+        store(
+            'store.remove_key(found.s3_access_key); store.add_key(found.s3_access_key, found.s3_secret_key, {"Version": "2012-10-17", "Statement": []})'
+        ),
         ("access-key:", "arn:aws:s3:::mlflow"),
     ),
     Drift("stopped", "systemctl stop mlflow", ("active: no -> yes",), ("mlflow",)),
@@ -106,11 +114,25 @@ CASES = (
         ("service:mlflow.service", "active: no -> yes"),
         ("mlflow",),
     ),
-    Drift("masked PostgreSQL", f"systemctl mask --now {UNIT}", ("service:postgresql@", "enabled: no -> yes", "active: no -> yes"), ("postgres", "mlflow")),
-    Drift("truncated binary", f"cp {STORE}/minio /root/kept && head -c 4096 /root/kept > {STORE}/new && mv {STORE}/new {STORE}/minio", ("undamaged: no -> yes",), ("minio",)),
+    Drift(
+        "masked PostgreSQL",
+        f"systemctl mask --now {UNIT}",
+        ("service:postgresql@", "enabled: no -> yes", "active: no -> yes"),
+        ("postgres", "mlflow"),
+    ),
+    Drift(
+        "truncated binary",
+        f"cp {STORE}/minio /root/kept && head -c 4096 /root/kept > {STORE}/new && mv {STORE}/new {STORE}/minio",
+        ("undamaged: no -> yes",),
+        ("minio",),
+    ),
     Drift("another program", f"ln -sfn elsewhere {STORE}", ("target: elsewhere ->",)),
     Drift("damaged environment", f"rm -r {ENVIRONMENT}/lib/python3*/site-packages/mlflow/server", ("undamaged: no -> yes",), ("mlflow",)),
-    Drift("account with a shell", "usermod --shell /bin/bash mlflow 2>/dev/null || sed -i '/^mlflow:/s#/usr/sbin/nologin#/bin/bash#' /etc/passwd", ("shell: /bin/bash",)),
+    Drift(
+        "account with a shell",
+        "usermod --shell /bin/bash mlflow 2>/dev/null || sed -i '/^mlflow:/s#/usr/sbin/nologin#/bin/bash#' /etc/passwd",
+        ("shell: /bin/bash",),
+    ),
 )
 
 

@@ -25,7 +25,7 @@ echo "host all theirs samenet scram-sha-256" >> /etc/postgresql/15/main/pg_hba.c
 echo "listen_addresses = '*'" > /etc/postgresql/15/main/conf.d/open.conf
 systemctl restart postgresql@15-main
 mkdir -p /srv/store
-systemd-run --quiet --unit=their-store --setenv=MINIO_ROOT_USER=%s --setenv=MINIO_ROOT_PASSWORD=%s /usr/local/bin/minio server --address :9000 /srv/store
+systemd-run --quiet --unit=store --setenv=MINIO_ROOT_USER=%s --setenv=MINIO_ROOT_PASSWORD=%s minio server --address :9000 /srv/store
 """
 
 
@@ -56,7 +56,8 @@ def test_external_database_and_store(
     report = steps.install(
         server,
         f'[minio]\nmode = "external"\nendpoint = "http://{address}:9000"\ncredentials_file = "/etc/mlflow-onprem/external-s3"\n'
-        f'[postgres]\nmode = "external"\nurl = "postgresql://theirs@{address}:5432/tracking"\npassword_file = "/etc/mlflow-onprem/external-postgres"\n',
+        f'[postgres]\nmode = "external"\nurl = "postgresql://theirs@{address}:5432/tracking"\n'
+        'password_file = "/etc/mlflow-onprem/external-postgres"\n',
     )
     assert all(each["healthy"] for each in report["services"])
     assert not [name for name in report["changed"] if "minio" in name or "packages:postgresql" in name]
@@ -75,7 +76,9 @@ def test_external_database_and_store(
     assert steps.show(server, "mlflow.service", "MainPID", "InvocationID") == pid
     assert steps.plan(server)[0] == 0
     assert steps.status(server, user="nobody")[0] == 0
-    shown = server.run(["sh", "-c", f"grep -rlF -e '{PASSWORD}' -e '{SECRET}' /etc /var/log /opt/mlflow-onprem/object-store /run 2>/dev/null || true"]).out.split()
+    shown = server.run(
+        ["sh", "-c", f"grep -rlF -e '{PASSWORD}' -e '{SECRET}' /etc /var/log /opt/mlflow-onprem/object-store /run 2>/dev/null || true"]
+    ).out.split()
     modes = server.run(["stat", "-c", "%a", *shown]).out.split()
     assert set(modes) == {"600"}, shown
 
@@ -117,7 +120,9 @@ def test_a_database_beside_ours_is_left_alone(
     assert theirs.wait() == 0
 
     assert steps.show(server, "postgresql@15-main.service", "MainPID", "InvocationID") == postmaster
-    settings = steps.psql(server, "SELECT name, setting FROM pg_settings WHERE name IN ('work_mem', 'max_connections', 'listen_addresses') ORDER BY 1")
+    settings = steps.psql(
+        server, "SELECT name, setting FROM pg_settings WHERE name IN ('work_mem', 'max_connections', 'listen_addresses') ORDER BY 1"
+    )
     assert settings == "listen_addresses|127.0.0.1\nmax_connections|50\nwork_mem|7168"
     assert re.sub(r"# >>> mlflow-onprem.*?# <<< mlflow-onprem <<<\n", "", server.read(hba).decode(), flags=re.DOTALL) == before
     assert steps.psql(server, sums, "shop") == data

@@ -111,14 +111,18 @@ def test_no_secret_shows_anywhere(server: Sandbox) -> None:
     try:
         # The same search does find what is there to be found.
         assert server.run(["sh", "-c", f"{grep} /etc/mlflow-onprem/credentials.json"]).out.strip()
-        assert {place: server.run(["sh", "-c", f"({search}) || true"], timeout=120).out for place, search in places.items()} == dict.fromkeys(places, "")
+        assert {place: server.run(["sh", "-c", f"({search}) || true"], timeout=120).out for place, search in places.items()} == dict.fromkeys(
+            places, ""
+        )
     finally:
         server.run(["rm", "/root/secrets"])
 
 
 def test_the_store_and_the_database_keep_their_doors(server: Sandbox) -> None:
     """MLflow's key opens its bucket alone, its role is nobody's superuser and owns its databases, and passwords are SCRAM only."""
-    roles = steps.psql(server, "SELECT rolsuper, rolcreaterole, rolcreatedb, rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = 'mlflow_user'")
+    roles = steps.psql(
+        server, "SELECT rolsuper, rolcreaterole, rolcreatedb, rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = 'mlflow_user'"
+    )
     assert roles == "f|f|f|t"
     owners = steps.psql(server, "SELECT datname, pg_get_userbyid(datdba) FROM pg_database WHERE datname LIKE 'mlflow%' ORDER BY 1")
     assert owners == "mlflow|mlflow_user\nmlflow_auth|mlflow_user"

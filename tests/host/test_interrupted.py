@@ -51,19 +51,21 @@ def everything_on(server: Sandbox) -> dict[str, str]:
         found[line[66:]] += f" {line[:64]}"
     environment = server.read("/etc/mlflow-onprem/mlflow.env").decode().replace(server.address, "ADDRESS")
     found["/etc/mlflow-onprem/mlflow.env"] = environment
-    found["environment"] = server.run(
-        ["sh", "-c", "cd /opt/mlflow-onprem/environments/current/ && find . -name __pycache__ -prune -o -type f -size -1M -printf '%P %s\n' | sort | sha256sum"]
-    ).out
-    found["byte code"] = server.run(["sh", "-c", "find /opt/mlflow-onprem/environments/current/lib -name '*.pyc' -printf '%P\n' | sort | sha256sum"]).out
+    small = "find . -name __pycache__ -prune -o -type f -size -1M -printf '%P %s\n'"
+    compiled = "find . -name '*.pyc' -printf '%P\n'"
+    for name, listing in {"environment": small, "byte code": compiled}.items():
+        found[name] = server.run(["sh", "-c", f"cd /opt/mlflow-onprem/environments/current/ && {listing} | sort | sha256sum"]).out
     for account in ("minio", "mlflow", "postgres"):
-        line = server.run(["getent", "passwd", account]).out.split(":")
-        found[f"account {account}"] = " ".join([line[0], *line[4:]])
+        words = server.run(["getent", "passwd", account]).out.split(":")
+        found[f"account {account}"] = " ".join([words[0], *words[4:]])
     for unit in steps.UNITS:
         found[f"unit {unit}"] = str(steps.show(server, unit, "ActiveState", "UnitFileState", "DropInPaths", "NeedDaemonReload"))
     found["roles"] = steps.psql(server, "SELECT rolname, rolsuper, rolcreaterole, rolcreatedb, rolcanlogin FROM pg_roles ORDER BY 1")
     found["databases"] = steps.psql(server, "SELECT datname, pg_get_userbyid(datdba), datacl FROM pg_database ORDER BY 1")
     for database in ("mlflow", "mlflow_auth"):
-        tables = "SELECT relname, pg_get_userbyid(relowner) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'public' ORDER BY 1"
+        tables = (
+            "SELECT relname, pg_get_userbyid(relowner) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'public' ORDER BY 1"
+        )
         found[f"tables of {database}"] = steps.psql(server, tables, database)
     found["experiments"] = steps.psql(server, "SELECT experiment_id, name, artifact_location FROM experiments ORDER BY 1", "mlflow")
     found["accounts of MLflow"] = steps.psql(server, "SELECT username, is_admin FROM users ORDER BY 1", "mlflow_auth")
@@ -112,7 +114,7 @@ def test_killed_after_each_resource(
 
 
 def test_killed_in_the_middle_of_things(host: HostFactory, bootstrapped: Layer, config: str, store: Path, undisturbed: dict[str, str]) -> None:
-    """SIGKILL by the clock, in the middle of apt, of uv, of a migration, of a start, with three lists under way; the programs it had started live on."""
+    """SIGKILL by the clock, in the middle of apt, of uv, of a migration, of a start, with three lists under way."""
     server = prepared(host(bootstrapped), config, store)
     kills, seconds = 0, 0.6
     while killed_install(server, "seconds", f"{seconds:.2f}").code == KILLED:
@@ -160,9 +162,7 @@ def test_stopped_with_ctrl_c(host: HostFactory, bootstrapped: Layer, config: str
     ],
     ids=["mlflow", "minio"],
 )
-def test_killed_between_a_setting_and_the_restart(
-    host: HostFactory, config: str, setting: dict[str, str], resource: str, service: str
-) -> None:
+def test_killed_between_a_setting_and_the_restart(host: HostFactory, config: str, setting: dict[str, str], resource: str, service: str) -> None:
     """The file is written, the run dies: the service still runs on the old one, and the next install restarts it and nothing else."""
     server = host()
     steps.install(server)

@@ -144,9 +144,7 @@ def test_nothing_answers_without_an_account(server: Sandbox, client: Sandbox, mo
     assert http_status(client, f"{url}/api/2.0/mlflow/experiments/search?max_results=1", headers={**account, "Host": "evil.example"}) == 403
 
 
-def test_without_accounts_install_says_what_that_means(
-    server: Sandbox, client: Sandbox, config: str, mode: Callable[[str], dict[str, str]]
-) -> None:
+def test_without_accounts_install_says_what_that_means(server: Sandbox, client: Sandbox, config: str, mode: Callable[[str], dict[str, str]]) -> None:
     """With `enabled = false` the client needs the address alone, and install warns in plain words."""
     result = steps.attempt(server, steps.configured(config, auth="enabled = false"))
     assert result.code == 0, result.err

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.host
 IGNORED = (
     "/proc", "/sys", "/dev", "/run", "/tmp", "/root", "/var/tmp", "/var/log", "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd",
     "/var/lib/ucf", "/var/cache/shared", "/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/subuid-", "/etc/subgid-", "/etc/ld.so.cache",
-    "/var/backups", "/etc/.pwd.lock",
+    "/var/backups", "/etc/.pwd.lock", "/var/lib/postgresql/*/main/pg_wal/*",
 )  # fmt: skip
 SNAPSHOT = r"""
 cd /
@@ -41,7 +41,9 @@ def snapshot(server: Sandbox) -> list[str]:
 
 def difference(before: list[str], after: list[str]) -> list[str]:
     """Lines of one that are not in the other."""
-    return sorted({f"- {line}" for line in before} - {f"- {line}" for line in after}) + sorted({f"+ {line}" for line in after} - {f"+ {line}" for line in before})
+    return sorted({f"- {line}" for line in before} - {f"- {line}" for line in after}) + sorted(
+        {f"+ {line}" for line in after} - {f"+ {line}" for line in before}
+    )
 
 
 @pytest.fixture

@@ -37,12 +37,10 @@ def examine(host: LocalHost, assembly: Assembly, say: Callable[[Finding], None] 
 
 
 def _look(host: LocalHost, assembly: Assembly) -> Iterator[Finding]:
-    config, credentials, facts = assembly.config, assembly.credentials, assembly.facts
+    config, facts = assembly.config, assembly.facts
     url = tracking_uri(config, facts)
-    account = (credentials.mlflow_admin, credentials.mlflow_admin_password.reveal()) if config.mlflow.auth.enabled else None
-    rest = Rest(url, account)
-    direct = (lambda uri, content: _through_store(assembly, uri, content)) if config.mlflow.artifacts == "direct" else None
-    yield from travel(rest, lambda experiments: _forget(host, assembly, experiments), direct)
+    rest = _rest(assembly, url)
+    yield from client_day(host, assembly, rest)
 
     endpoint = minio.endpoint(config.minio)
     yield doors.default_account(endpoint, config.minio.region)
@@ -57,6 +55,18 @@ def _look(host: LocalHost, assembly: Assembly) -> Iterator[Finding]:
     yield upkeep.tables(host, assembly)
     yield from _versions(host, assembly, rest)
     yield from upkeep.units(host, assembly)
+
+
+def client_day(host: LocalHost, assembly: Assembly, server: Rest | str) -> Iterator[Finding]:
+    """What a client does all day, through one server (or its URL): log, read back, upload, download, delete. Leaves nothing behind."""
+    rest = _rest(assembly, server) if isinstance(server, str) else server
+    direct = (lambda uri, content: _through_store(assembly, uri, content)) if assembly.config.mlflow.artifacts == "direct" else None
+    yield from travel(rest, lambda experiments: _forget(host, assembly, experiments), direct)
+
+
+def _rest(assembly: Assembly, url: str) -> Rest:
+    credentials = assembly.credentials
+    return Rest(url, (credentials.mlflow_admin, credentials.mlflow_admin_password.reveal()) if assembly.config.mlflow.auth.enabled else None)
 
 
 def _versions(host: LocalHost, assembly: Assembly, rest: Rest) -> Iterator[Finding]:

@@ -1,0 +1,104 @@
+"""The verb `upgrade`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlflow_onprem.cli.run import ConfigOption, JsonOption, VerboseOption, emit, exclusive, interruptible
+from mlflow_onprem.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from mlflow_onprem.assembly import Assembly
+    from mlflow_onprem.config import Config
+    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.progress import Progress
+
+
+def upgrade(
+    check: Annotated[bool, typer.Option("--check", help="Say what would change and what it needs. Changes nothing.")] = False,
+    rehearse: Annotated[bool, typer.Option("--rehearse", help="Upgrade the newest backup in a disposable host, and say go or no-go.")] = False,
+    no_backup: Annotated[bool, typer.Option("--no-backup", help="Without a backup before; databases are copied in any case.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> int:
+    """Bring MLflow and the store to the versions the configuration wants, with a way back until clients are let in again."""
+    if check and rehearse:
+        raise ConfigError("--check and --rehearse exclude each other")
+    if check:
+        return _check(config, as_json)
+    if rehearse:
+        return _rehearse(config, as_json, verbose)
+    return _upgrade(config, as_json, verbose, no_backup)
+
+
+def _check(config: str | None, as_json: bool) -> int:
+    from mlflow_onprem import render_upgrade
+    from mlflow_onprem.assembly import assemble
+    from mlflow_onprem.commands import upgrade_check
+    from mlflow_onprem.config_file import load
+    from mlflow_onprem.host import LocalHost
+
+    host = LocalHost()
+    assembly = assemble(host, load(config).config)
+    try:
+        found = upgrade_check.check(host, assembly)
+    finally:
+        assembly.close()
+    emit("upgrade", render_upgrade.check_json(found), render_upgrade.check_text(found), as_json=as_json)
+    return ExitCode.FAILED if not found.possible else ExitCode.CHANGES if found.changes else ExitCode.OK
+
+
+def _upgrade(config: str | None, as_json: bool, verbose: bool, no_backup: bool) -> int:
+    from mlflow_onprem import preflight, progress, render_upgrade
+    from mlflow_onprem.assembly import assemble
+    from mlflow_onprem.backup import lock
+    from mlflow_onprem.commands import upgrade as command
+    from mlflow_onprem.commands import upgrade_check
+    from mlflow_onprem.config_file import load
+    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.stages.mlflow import migrating
+
+    settings, host = load(config).config, LocalHost()
+    with exclusive(), lock.hold("upgrade"), progress.make(verbose=verbose) as shown, interruptible(host, shown) as stop:
+        host.on_say, host.on_progress = shown.say, shown.transfer
+        assembly = assemble(host, settings)
+        try:
+            said = command.recover(host, assembly, shown.event)
+            if said:
+                shown.say(said)
+            found = upgrade_check.check(host, assembly)
+            upgrade_check.must_be_possible(found)
+            if not found.changes:
+                emit("upgrade", render_upgrade.check_json(found), said or render_upgrade.check_text(found), as_json=as_json)
+                return ExitCode.OK
+            preflight.check(host, assembly, migrating(assembly.stack))
+            make = None if no_backup else lambda used: _backup(host, assembly, used, shown)
+            done = command.upgrade(host, assembly, shown.event, make, stop)
+        finally:
+            assembly.close()
+    emit("upgrade", render_upgrade.upgraded_json(done), render_upgrade.upgraded_text(done), as_json=as_json)
+    return ExitCode.OK
+
+
+def _backup(host: LocalHost, assembly: Assembly, used: Config, shown: Progress) -> str:
+    """A backup where the configuration wants them, under the name of the version in use."""
+    import dataclasses
+
+    from mlflow_onprem.backup import workplace
+    from mlflow_onprem.cli.backup import _keys, _repository
+    from mlflow_onprem.commands import backup, backup_create
+
+    place = used.backup.to
+    repository = _repository(host, used, place, None)
+    keys = _keys(host, used, None, None, None)
+    work = workplace.enter(host, used, repository, keys, dataclasses.replace(assembly, config=used))
+    made = backup_create.create(work, shown.event)
+    backup.remember(host, repository)
+    return made.manifest.id
+
+
+def _rehearse(config: str | None, as_json: bool, verbose: bool) -> int:
+    raise NotImplementedError

@@ -1,0 +1,63 @@
+"""`upgrade` as text and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from mlflow_onprem.commands.postgres_upgrade import Guide
+from mlflow_onprem.commands.upgrade import Upgraded
+from mlflow_onprem.commands.upgrade_check import Check
+
+SHOWN = 12
+
+
+def check_json(found: Check) -> dict[str, Any]:
+    """What would happen, for scripts."""
+    body = dataclasses.asdict(found)
+    return body | {"possible": found.possible, "refusals": [{"message": message, "hint": hint} for message, hint in found.refusals]}
+
+
+def check_text(found: Check) -> str:
+    """What would happen."""
+    if not found.changes and found.possible:
+        lines = [f"Nothing to upgrade: MLflow {found.version} and everything else are as the configuration wants them."]
+        return "\n".join([*lines, *_guide(found.postgres)])
+    lines = [f"MLflow {found.version} -> {found.wanted}" if found.version != found.wanted else f"MLflow {found.version} stays"]
+    count = "as many as the new environment knows" if found.migrations is None else str(found.migrations)
+    lines.append(f"migrations ahead: {count} (tables are at {found.revision or 'no revision yet'})")
+    lines += [f"would change: {name}" for name in found.changes[:SHOWN]]
+    if len(found.changes) > SHOWN:
+        lines.append(f"... and {len(found.changes) - SHOWN} more: mlflow-onprem plan")
+    lines += [f"know before: {text}" for text in found.breaks]
+    lines.append(f"needs {found.needed / 1e9:.1f} GB ({found.free / 1e9:.0f} GB free); databases: {found.database_bytes / 1e6:.0f} MB")
+    lines.append(f"MLflow away for about {found.downtime:.0f} s; --rehearse measures it")
+    lines.append(found.backup)
+    for message, hint in found.refusals:
+        lines += ["", f"CANNOT: {message}", f"what next: {hint}"]
+    if found.possible:
+        lines += ["", "go: sudo mlflow-onprem upgrade --rehearse, then sudo mlflow-onprem upgrade"]
+    return "\n".join([*lines, *_guide(found.postgres)])
+
+
+def _guide(found: Guide | None) -> list[str]:
+    if found is None:
+        return []
+    lines = ["", f"PostgreSQL {found.have} runs here, this release of the system brings {found.distribution}. To go there:"]
+    lines += [f"  {command:<48} # {why}" for command, why in found.steps]
+    lines += ["back, until the last of these was done:"]
+    return lines + [f"  {command:<48} # {why}" for command, why in found.back]
+
+
+def upgraded_json(done: Upgraded) -> dict[str, Any]:
+    """What was done, for scripts."""
+    return dataclasses.asdict(done)
+
+
+def upgraded_text(done: Upgraded) -> str:
+    """What was done."""
+    what = f"MLflow {done.version} -> {done.wanted}" if done.version != done.wanted else f"MLflow {done.version}"
+    tables = "" if done.migrations is None else f", {done.migrations} migrations"
+    rows = [f"  {name:<16} {seconds:>6.1f} s" for name, seconds in done.steps]
+    backup = f"the backup made before: {done.backup}" if done.backup else "no backup was made before (--no-backup)"
+    return "\n".join([f"Upgraded: {what}{tables}, in {done.seconds:.0f} s; MLflow was away {done.downtime:.0f} s.", *rows, backup])

@@ -1,0 +1,287 @@
+"""What becomes of a stack that was built by hand: copied first, stopped, its files given to their services, its doors closed, its artifacts found again."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+
+from mlflow_onprem.errors import OnPremError
+from mlflow_onprem.host import Host
+from mlflow_onprem.resource import Base, Unknown
+from mlflow_onprem.resources.processes import Held, end, holders
+from mlflow_onprem.sql import Sql, SqlError
+from mlflow_onprem.systemd import Systemd
+
+NOTE = "/var/lib/mlflow-onprem/adoption.json"
+MARK = "# closed by mlflow-onprem, which found it open to everybody: "
+
+
+@dataclass(frozen=True)
+class CopyState:
+    """A dump and a copy of what is replaced lie there."""
+
+    holds: str
+
+
+@dataclass(frozen=True)
+class Copy(Base):
+    """Before anything is touched: the database's dump and every file that is replaced. `databases` that are not there are left out."""
+
+    folder: str
+    databases: tuple[str, ...]
+    port: int
+    files: tuple[str, ...]
+    want: CopyState | None
+
+    @property
+    def name(self) -> str:
+        return f"copy:{self.folder}"
+
+    def observe(self, host: Host) -> CopyState | None:
+        note = host.read(NOTE)
+        return self.want if note is not None and json.loads(note).get("folder") == self.folder else None
+
+    def apply(self, host: Host, have: CopyState | None) -> None:
+        host.remove(self.folder)
+        # PostgreSQL's own account writes the dump into a file made for it; nobody may list the folder.
+        host.mkdir(self.folder, mode=0o711, owner="root", group="root")
+        for path in self.files:
+            content = host.read(path)
+            if content is not None:
+                host.write(f"{self.folder}/{path.strip('/').replace('/', '_')}", content, mode=0o600, owner="root", group="root")
+        for each in self.databases:
+            dump = f"{self.folder}/{each}.dump"
+            host.write(dump, b"", mode=0o600, owner="postgres", group="postgres")
+            argv = ["pg_dump", "--format=custom", f"--port={self.port}", "--lock-wait-timeout=60s", f"--file={dump}", each]
+            host.run(argv, user="postgres", timeout=86_400, hint="nothing was changed yet; mend what it says, then run this again")
+        host.write(NOTE, (json.dumps({"folder": self.folder, "done": False}) + "\n").encode(), mode=0o600, owner="root", group="root")
+
+
+@dataclass(frozen=True)
+class HandStartedState:
+    """What holds the port, in words."""
+
+    runs_as: str
+
+
+@dataclass(frozen=True)
+class HandStarted(Base):
+    """A program on one of our ports that was started by hand, or by a unit of the same name as ours: stopped, so that ours can take over.
+
+    `program` is what its command line must name; anything else there is a stranger and preflight refuses.
+    """
+
+    port: int
+    program: str
+    systemd: Systemd
+    unit: str
+    want: HandStartedState | None = None
+
+    @property
+    def name(self) -> str:
+        return f"started-by-hand:{self.program} on port {self.port}"
+
+    def observe(self, host: Host) -> HandStartedState | None:
+        found = self._found(host)
+        return HandStartedState(", ".join(f"pid {each.pid} as {each.user}" for each in found)) if found else None
+
+    def apply(self, host: Host, have: HandStartedState | None) -> None:
+        found = self._found(host)
+        if any(each.unit == self.unit for each in found):
+            self.systemd.act("stop", self.unit)
+        end(host, [each for each in self._found(host) if each.unit != self.unit])
+
+    def _found(self, host: Host) -> list[Held]:
+        """Holders that are clearly it: by name, and either of our unit's name while that unit is not ours, or of no unit at all."""
+        return [each for each in holders(host, self.port) if is_ours_to_stop(each, self.program, self.unit)]
+
+
+def is_ours_to_stop(held: Held, program: str, unit: str) -> bool:
+    """Whether a program on our port is clearly what the article had somebody start there."""
+    if program not in held.command:
+        return False
+    if held.unit == unit:
+        return "/opt/mlflow-onprem/" not in held.command
+    return not held.unit or held.unit.startswith(("session-", "user@", "ssh"))
+
+
+@dataclass(frozen=True)
+class TreeState:
+    """Whose everything below it is."""
+
+    owner_of_everything_below: str
+
+
+@dataclass(frozen=True)
+class OwnedTree(Base):
+    """Everything in a folder belongs to one account."""
+
+    path: str
+    account: str
+    want: TreeState | None
+
+    @property
+    def name(self) -> str:
+        return f"tree:{self.path}"
+
+    def observe(self, host: Host) -> TreeState | None:
+        found = host.stat(self.path)
+        if found is None:
+            return None
+        known = any(line.startswith(f"{self.account}:") for line in (host.read("/etc/passwd") or b"").decode().splitlines())
+        wrong = ["!", "-user", self.account] if known else []
+        first = host.run(["find", self.path, "-mindepth", "1", *wrong, "-printf", "%u\\n", "-quit"]).out.strip()
+        return TreeState(first or self.account)
+
+    def apply(self, host: Host, have: TreeState | None) -> None:
+        if self.want is not None and host.stat(self.path) is not None:
+            host.run(["chown", "--recursive", "--no-dereference", f"{self.account}:{self.account}", self.path], timeout=3600)
+
+
+@dataclass(frozen=True)
+class ClosedLinesState:
+    """Lines that let everybody in from everywhere."""
+
+    open_to_everybody: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClosedLines(Base):
+    """No line of pg_hba.conf lets every account into every database from every address. What it gave to `others`, databases that
+    are not ours, is kept: narrowed to them. The line itself stays as a comment."""
+
+    path: str
+    others: tuple[str, ...]
+    want: ClosedLinesState | None = ClosedLinesState()
+
+    @property
+    def name(self) -> str:
+        return f"access:{self.path}"
+
+    def observe(self, host: Host) -> ClosedLinesState | None:
+        text = (host.read(self.path) or b"").decode(errors="surrogateescape")
+        return ClosedLinesState(tuple(line.strip() for line in text.splitlines() if opens_everything(line)))
+
+    def apply(self, host: Host, have: ClosedLinesState | None) -> None:
+        content, found = host.read(self.path), host.stat(self.path)
+        assert content is not None
+        assert found is not None
+        text = close_lines(content.decode(errors="surrogateescape"), self.others)
+        host.write(self.path, text.encode(errors="surrogateescape"), mode=found.mode, owner=found.owner, group=found.group)
+
+
+OPEN_LINE = re.compile(r"^(host\w*\s+)all(\s+all\s+(?:0\.0\.0\.0/0|::/0|::0/0|all|0\.0\.0\.0\s+0\.0\.0\.0)\s+.*)$")
+
+
+def opens_everything(line: str) -> bool:
+    """Whether a line of pg_hba.conf lets every account into every database from every address."""
+    match = OPEN_LINE.match(line.strip())
+    return match is not None and not match.group(2).split("#")[0].rstrip().endswith("reject")
+
+
+def close_lines(text: str, others: tuple[str, ...]) -> str:
+    """Such lines as comments, followed by the same for `others` alone."""
+    lines = []
+    for line in text.splitlines():
+        if not opens_everything(line):
+            lines.append(line)
+            continue
+        lines.append(MARK + line.strip())
+        match = OPEN_LINE.match(line.strip())
+        assert match is not None
+        lines += [f"{match.group(1)}{','.join(others)}{match.group(2)}"] if others else []
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class RootsState:
+    """Addresses of artifacts that only a client with the store's own keys can use."""
+
+    addresses_only_for_clients_with_the_stores_keys: int = 0
+
+
+#: Where MLflow keeps addresses of artifacts: table, column, and what else must hold.
+PLACES = (
+    ("experiments", "artifact_location", ""),
+    ("runs", "artifact_uri", ""),
+    ("logged_models", "artifact_location", ""),
+    ("model_versions", "source", ""),
+    ("model_versions", "storage_location", ""),
+    ("trace_tags", "value", " AND key = 'mlflow.artifactLocation'"),
+)
+
+
+@dataclass(frozen=True)
+class ProxiedRoots(Base):
+    """Every address `s3://BUCKET/...` in MLflow's tables is one of the server itself: then clients need nothing but the tracking address."""
+
+    sql: Sql
+    database: str
+    bucket: str
+    want: RootsState | None = RootsState()
+
+    @property
+    def name(self) -> str:
+        return f"artifact-addresses:{self.database}"
+
+    def observe(self, host: Host) -> RootsState | Unknown | None:
+        if not host.is_root:
+            return Unknown("only root may look into PostgreSQL", hidden=True)
+        try:
+            return RootsState(sum(self._count(*place) for place in PLACES))
+        except SqlError as failed:
+            if failed.unreachable:
+                return Unknown("PostgreSQL is not running here yet")
+            raise
+
+    def apply(self, host: Host, have: RootsState | None) -> None:
+        for table, column, condition in PLACES:
+            if self._count(table, column, condition):
+                # Only the beginning: what follows the bucket's name is the path behind the server.
+                statement = "UPDATE {table} SET {column} = 'mlflow-artifacts:/' || ltrim(substr({column}, length({root}) + 1), '/') WHERE " + _matches(condition)
+                self.sql.query(self.database, statement, {"table": table, "column": column}, {"root": f"s3://{self.bucket}"})
+
+    def _count(self, table: str, column: str, condition: str) -> int:
+        if not self.sql.query(self.database, "SELECT to_regclass({table})", literals={"table": table})[0][0]:
+            return 0
+        statement = "SELECT count(*) FROM {table} WHERE " + _matches(condition)
+        return int(self.sql.query(self.database, statement, {"table": table, "column": column}, {"root": f"s3://{self.bucket}"})[0][0])
+
+
+def _matches(condition: str) -> str:
+    return "({column} = {root} OR starts_with({column}, {root} || '/'))" + condition
+
+
+@dataclass(frozen=True)
+class AdoptedState:
+    """Every step before this one was done."""
+
+    done: bool
+
+
+@dataclass(frozen=True)
+class Adopted(Base):
+    """The end of an adoption: from now on the host is like any other."""
+
+    want: AdoptedState | None = AdoptedState(True)
+
+    @property
+    def name(self) -> str:
+        return "adoption:done"
+
+    def observe(self, host: Host) -> AdoptedState | None:
+        note = host.read(NOTE)
+        return None if note is None else AdoptedState(bool(json.loads(note).get("done")))
+
+    def apply(self, host: Host, have: AdoptedState | None) -> None:
+        note = host.read(NOTE)
+        if note is None:
+            raise OnPremError("the note of this adoption is gone", "run the same command again")
+        host.write(NOTE, (json.dumps({**json.loads(note), "done": True}) + "\n").encode(), mode=0o600, owner="root", group="root")
+
+
+def stamp() -> str:
+    """Now, as part of a folder's name."""
+    return time.strftime("%Y%m%d-%H%M%S")

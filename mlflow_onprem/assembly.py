@@ -17,7 +17,8 @@ from mlflow_onprem.host import LocalHost
 from mlflow_onprem.object_store import MinioStore
 from mlflow_onprem.secret import Secret
 from mlflow_onprem.sql import SqlSession
-from mlflow_onprem.stages import backup, garbage, inputs, minio, postgres, rotation
+from mlflow_onprem.stages import adoption, backup, garbage, inputs, minio, postgres, rotation
+from mlflow_onprem.stages.adoption import Adoption
 from mlflow_onprem.stages.connections import Connections
 from mlflow_onprem.stages.inputs import External
 from mlflow_onprem.systemd import Systemd
@@ -34,6 +35,7 @@ class Assembly:
     to: Connections
     stack: Stack
     sql: SqlSession
+    adoption: Adoption | None = None
 
     def probes(self) -> tuple[health.Probe, ...]:
         """How to ask the three services of this configuration."""
@@ -69,8 +71,13 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
     ours = config.minio.mode == "local"
     access_key, secret_key = (found.minio_root_user, found.minio_root_password) if ours else (found.s3_access_key, found.s3_secret_key)
     to = Connections(Systemd(host, tuple(units)), sql, MinioStore(minio.endpoint(config.minio), access_key, secret_key, config.minio.region))
+    adopting = adoption.look(host, config, facts, sql)
+    if adopting is not None:
+        facts = adoption.facts_of(adopting, facts)
     stack = stages.build(config, found, facts, external, to, _uv())
-    return Assembly(config, found, facts, external, to, stack, sql)
+    if adopting is not None:
+        stack = adoption.extend(stack, adopting, config, facts, to)
+    return Assembly(config, found, facts, external, to, stack, sql, adopting)
 
 
 def _administrator(config: Config, credentials: Credentials) -> tuple[dict[str, str | Secret], str | None]:

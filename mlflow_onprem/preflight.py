@@ -43,6 +43,8 @@ def _check_ports(host: Host, assembly: Assembly) -> None:
         **({config.postgres.port: ("postgresql@", "postgres.port")} if config.postgres.mode == "local" else {}),
     }
     for port, (unit, key) in ours.items():
+        if assembly.adoption is not None and port in assembly.adoption.ports:
+            continue  # what was started there by hand is stopped, and plan says so
         for pid, program, owner in holders(host, port):
             if not owner.startswith(unit):
                 raise Refused(

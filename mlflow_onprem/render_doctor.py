@@ -32,7 +32,9 @@ def summary_text(examination: Examination) -> str:
     bad = sum(each.level == BAD for each in examination.findings)
     warnings = sum(each.level == WARNING for each in examination.findings)
     verdict = "all is well" if not bad and not warnings else "it serves" if not bad else "NOT healthy"
-    counted = ", ".join(f"{count} {word}{'s' if count != 1 and word == 'warning' else ''}" for count, word in ((bad, "bad"), (warnings, "warning")) if count)
+    counted = ", ".join(
+        f"{count} {word}{'s' if count != 1 and word == 'warning' else ''}" for count, word in ((bad, "bad"), (warnings, "warning")) if count
+    )
     return f"\n{verdict}{': ' + counted if counted else ''} ({len(examination.findings)} findings in {examination.seconds:.1f} s)"
 
 

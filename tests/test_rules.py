@@ -32,6 +32,7 @@ LAYERS = (
     ("cli",),
 )
 REVEALS = {
+    "backup/passphrase.py",
     "backup/s3.py",
     "backup/vault.py",
     "resources/rotation.py",

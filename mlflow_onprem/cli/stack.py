@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def plan(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Show every resource that would change, field by field. Changes nothing."""
-    from mlflow_onprem import engine, render
+    from mlflow_onprem import engine, render, render_adoption
     from mlflow_onprem.assembly import assemble
     from mlflow_onprem.config_file import load
     from mlflow_onprem.host import LocalHost
@@ -33,15 +33,18 @@ def plan(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     assembly = assemble(host, load(config).config)
     found = engine.plan(host, assembly.stack)
     assembly.close()
-    emit("plan", render.plan_json(found), render.plan_text(found), as_json=as_json)
+    before = "" if assembly.adoption is None else render_adoption.before_text(assembly.adoption)
+    body = render.plan_json(found) | ({} if assembly.adoption is None else {"warnings": list(assembly.adoption.warnings)})
+    emit("plan", body, before + render.plan_text(found), as_json=as_json)
     return ExitCode.CHANGES if found.changes else ExitCode.OK
 
 
 def install(config: ConfigOption = None, as_json: JsonOption = False, verbose: VerboseOption = False) -> int:
     """Make this host the stack; run again, it changes nothing."""
-    from mlflow_onprem import engine, health, preflight, progress, render
+    from mlflow_onprem import engine, health, preflight, progress, render, render_adoption
     from mlflow_onprem.assembly import assemble
     from mlflow_onprem.commands import rotate
+    from mlflow_onprem.cli.upgrade import recover as recover_upgrade
     from mlflow_onprem.commands.client_env import next_steps
     from mlflow_onprem.config_file import load
     from mlflow_onprem.host import LocalHost
@@ -49,14 +52,16 @@ def install(config: ConfigOption = None, as_json: JsonOption = False, verbose: V
     loaded, host = load(config), LocalHost()
     with exclusive(), progress.make(verbose=verbose) as shown, interruptible(host, shown) as stop:
         host.on_say, host.on_progress = shown.say, shown.transfer
+        recover_upgrade(host, loaded.config, shown)
         assembly = assemble(host, loaded.config)
         preflight.check(host, assembly)
         report = engine.converge(host, assembly.stack, shown.event, stop)
         rotate.finish_interrupted(host, loaded.config, shown.event, stop)
         verdicts = health.wait(host, assembly.to.systemd, assembly.probes())
         assembly.close()
+    adopted = [] if assembly.adoption is None else render_adoption.after_text(assembly.adoption)
     changed = f"{len(report.changed)} changed, {report.unchanged} as wanted, in {report.seconds:.1f} s"
-    text = "\n".join([render.status_text(verdicts), "", changed, *next_steps(loaded.config, assembly.facts)])
+    text = "\n".join([render.status_text(verdicts), "", changed, *next_steps(loaded.config, assembly.facts), *adopted])
     emit("install", render.report_json(report, verdicts), text, as_json=as_json)
     return ExitCode.OK
 

@@ -62,7 +62,7 @@ def _upgrade(config: str | None, as_json: bool, verbose: bool, no_backup: bool) 
     from mlflow_onprem.stages.mlflow import migrating
 
     settings, host = load(config).config, LocalHost()
-    with exclusive(), lock.hold("upgrade"), progress.make(verbose=verbose) as shown, interruptible(host, shown) as stop:
+    with exclusive(), lock.hold("upgrade", recovering=True), progress.make(verbose=verbose) as shown, interruptible(host, shown) as stop:
         host.on_say, host.on_progress = shown.say, shown.transfer
         assembly = assemble(host, settings)
         try:
@@ -81,6 +81,24 @@ def _upgrade(config: str | None, as_json: bool, verbose: bool, no_backup: bool) 
             assembly.close()
     emit("upgrade", render_upgrade.upgraded_json(done), render_upgrade.upgraded_text(done), as_json=as_json)
     return ExitCode.OK
+
+
+def recover(host: LocalHost, settings: Config, shown: Progress) -> None:
+    """For install: finish or undo an upgrade that was cut off."""
+    from mlflow_onprem.commands import upgrade_journal
+
+    if upgrade_journal.read(host) is None:
+        return
+    from mlflow_onprem.assembly import assemble
+    from mlflow_onprem.backup import lock
+    from mlflow_onprem.commands import upgrade as command
+
+    with lock.hold("install", recovering=True):
+        assembly = assemble(host, settings)
+        try:
+            shown.say(command.recover(host, assembly, shown.event) or "")
+        finally:
+            assembly.close()
 
 
 def _backup(host: LocalHost, assembly: Assembly, used: Config, shown: Progress) -> str:

@@ -12,7 +12,7 @@ from mlflow_onprem.backup import keep, objects, summary
 from mlflow_onprem.backup import manifest as manifests
 from mlflow_onprem.backup.manifest import Manifest, Proof
 from mlflow_onprem.backup.repository import POOL, SPOOL, Repository
-from mlflow_onprem.commands.backup_create import INDEX, fetch
+from mlflow_onprem.backup.transfer import INDEX, fetch
 from mlflow_onprem.config import BackupSection
 from mlflow_onprem.errors import OnPremError, Refused
 from mlflow_onprem.host import LocalHost

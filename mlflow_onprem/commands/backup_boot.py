@@ -17,8 +17,8 @@ from mlflow_onprem.backup import objects, vault
 from mlflow_onprem.backup.manifest import Manifest, Proof, now
 from mlflow_onprem.backup.objects import Entry
 from mlflow_onprem.backup.repository import Repository
+from mlflow_onprem.backup.transfer import INDEX, fetch
 from mlflow_onprem.backup.vault import Keys
-from mlflow_onprem.commands.backup_create import INDEX, fetch
 from mlflow_onprem.commands.sandbox import Account, parse_account
 from mlflow_onprem.config import Config, MinioSection
 from mlflow_onprem.errors import OnPremError

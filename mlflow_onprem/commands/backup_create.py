@@ -7,7 +7,6 @@ two looks, which no client can have either.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -21,14 +20,11 @@ from mlflow_onprem.backup import manifest as manifests
 from mlflow_onprem.backup import objects, vault
 from mlflow_onprem.backup.manifest import FilePart, Manifest, ObjectsPart
 from mlflow_onprem.backup.objects import Tally
-from mlflow_onprem.backup.repository import CHUNK, SPOOL, Repository
+from mlflow_onprem.backup.transfer import DAMAGED, INDEX, fetch, sha256_of
 from mlflow_onprem.backup.workplace import Workplace
 from mlflow_onprem.engine import Event
 from mlflow_onprem.errors import OnPremError, Refused
-from mlflow_onprem.host import LocalHost
 
-INDEX = "objects.jsonl.gz"
-DAMAGED = "damaged.json"
 ATTEMPTS = 5
 SAMPLE = 20  # runs whose values a proof compares
 RESERVE = 256 << 20  # bytes a backup leaves free
@@ -207,36 +203,6 @@ def sample(work: Workplace, database: str) -> dict[str, Any]:
         for run, key, value in query(database, "SELECT run_uuid, key, value FROM params WHERE run_uuid = ANY({runs})", literals={"runs": runs}):
             values[run]["params"][key] = value
     return {"active_runs": count, "runs": values}
-
-
-def fetch(repository: Repository, of: Manifest, file: str, target: Path) -> Path:
-    """A backup's own file into a file of this host. Raises OnPremError where its checksum is not the manifest's."""
-    digest = hashlib.sha256()
-    with target.open("wb") as out:
-        for chunk in repository.open(manifests.name(of.id, file)):
-            digest.update(chunk)
-            out.write(chunk)
-    if digest.hexdigest() != of.files[file].sha256:
-        raise OnPremError(f"{file} of backup {of.id} is damaged: its checksum is wrong", "take another backup: `mlflow-onprem backup list`")
-    return target
-
-
-def put_bytes(host: LocalHost, repository: Repository, name: str, content: bytes) -> None:
-    """A small file into the repository."""
-    host.mkdir(SPOOL, mode=0o700, owner="root", group="root")
-    path = f"{SPOOL}/small"
-    host.write(path, content, mode=0o600, owner="root", group="root")
-    repository.put(name, host.local(path))
-    host.remove(path)
-
-
-def sha256_of(path: Path) -> str:
-    """A file's checksum."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _pass(making: _Making, *, known: str, to: str, keep_missing: bool) -> Tally:

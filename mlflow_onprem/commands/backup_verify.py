@@ -13,7 +13,7 @@ from mlflow_onprem.backup import objects
 from mlflow_onprem.backup.manifest import Manifest, Proof
 from mlflow_onprem.backup.objects import Entry
 from mlflow_onprem.backup.repository import SPOOL, Missing, Repository, pool_name
-from mlflow_onprem.commands.backup_create import DAMAGED, INDEX, fetch, put_bytes
+from mlflow_onprem.backup.transfer import DAMAGED, INDEX, fetch, put_bytes
 from mlflow_onprem.host import LocalHost
 
 

@@ -13,8 +13,8 @@ from mlflow_onprem import credentials as credentials_module
 from mlflow_onprem.backup import vault
 from mlflow_onprem.backup.manifest import Manifest
 from mlflow_onprem.backup.repository import Repository
+from mlflow_onprem.backup.transfer import INDEX, fetch
 from mlflow_onprem.backup.vault import Keys
-from mlflow_onprem.commands.backup_create import INDEX, fetch
 from mlflow_onprem.config import Config
 from mlflow_onprem.config_file import DEFAULT_PATH
 from mlflow_onprem.errors import OnPremError, Refused

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlflow_onprem import config_file, engine, health
 from mlflow_onprem.assembly import assemble
-from mlflow_onprem.backup import database, objects, workplace
+from mlflow_onprem.backup import database, objects, transfer, workplace
 from mlflow_onprem.backup import manifest as manifests
 from mlflow_onprem.backup.manifest import Manifest
 from mlflow_onprem.backup.objects import Entry
@@ -209,7 +209,7 @@ def objects_back(making: Restoring) -> None:
     try:
         here = Folder(making.host, making.journal.rescue_address or "")
         before = manifests.read(here, making.journal.rescue)
-        index = backup_create.fetch(here, before, backup_create.INDEX, work.spool / "rescue")
+        index = transfer.fetch(here, before, transfer.INDEX, work.spool / "rescue")
         _copy(making, work, here, objects.read_index(index))
     finally:
         work.assembly.close()

@@ -19,7 +19,7 @@ from mlflow_onprem.resources.bucket import AccessKey, Bucket
 from mlflow_onprem.resources.database import Database, Role, SettingsInForce
 from mlflow_onprem.resources.files import Directory
 from mlflow_onprem.resources.overrides import Overrides
-from mlflow_onprem.resources.packages import AptPackages
+from mlflow_onprem.resources.packages import AptPackages, brought
 from mlflow_onprem.resources.schema import Schema
 from mlflow_onprem.resources.services import Service
 from mlflow_onprem.sql import SqlError
@@ -55,10 +55,11 @@ class Removal:
 def look(host: LocalHost, assembly: Assembly, *, purge: bool) -> Removal:
     """What would go and what would stay; changes nothing."""
     others = _other_databases(assembly)
-    stack = _retired(assembly, purge=purge, others=bool(others))
+    shared = bool(others) or assembly.facts.postgres_shared or not set(postgres.packages(assembly.config, assembly.facts)) <= brought(host)
+    stack = _retired(assembly, purge=purge, shared=shared)
     goes = tuple(each.name for each in stack if compare(each, each.observe(host)) is not None)
     lost = _stock(host, assembly) if purge else None
-    return Removal(socket.gethostname(), stack, goes, tuple(_stays(host, assembly, purge=purge, others=others)), lost)
+    return Removal(socket.gethostname(), stack, goes, tuple(_stays(host, assembly, purge=purge, others=others, shared=shared)), lost)
 
 
 def remove(host: LocalHost, assembly: Assembly, removal: Removal, watch: Watch, stop: threading.Event) -> Report:
@@ -72,22 +73,24 @@ def remove(host: LocalHost, assembly: Assembly, removal: Removal, watch: Watch, 
     return report
 
 
-def _retired(assembly: Assembly, *, purge: bool, others: bool) -> Stack:
-    kept = list(_kept_apart(assembly, purge=purge, others=others))
-    going = [_without_kept_packages(assembly, each, purge=purge, others=others) for each in assembly.stack if each not in kept]
+def _retired(assembly: Assembly, *, purge: bool, shared: bool) -> Stack:
+    kept = list(_kept_apart(assembly, purge=purge, shared=shared))
+    going = [_without_kept_packages(assembly, each, purge=purge, shared=shared) for each in assembly.stack if each not in kept]
     extra = [Directory(path, None) for path in (*LEFTOVERS, *(PURGED if purge else ()))]
     if purge and assembly.config.minio.mode == "local":
         parents = {folder.rpartition("/")[0] for folder in minio.data_folders(assembly.config.minio)}
         extra += [Directory(parent, None, shared=True) for parent in sorted(parents) if parent.count("/") > 1]
     stack = engine.retire([each for each in going if each is not None], with_data=purge)
     # The shared folders stand first in the list, so they go last: empty by then, or not ours alone.
-    cut = next((at for at, each in enumerate(stack.first) if isinstance(each, Directory) and each.shared and each.path.count("/") == 2), len(stack.first))
+    cut = next(
+        (at for at, each in enumerate(stack.first) if isinstance(each, Directory) and each.shared and each.path.count("/") == 2), len(stack.first)
+    )
     return Stack(first=(*stack.first[:cut], *extra, *stack.first[cut:]))
 
 
-def _kept_apart(assembly: Assembly, *, purge: bool, others: bool) -> Iterator[Resource]:
+def _kept_apart(assembly: Assembly, *, purge: bool, shared: bool) -> Iterator[Resource]:
     """Resources that are not retired one by one: they go with what holds them, or they are not ours to remove."""
-    config, shared = assembly.config, assembly.facts.postgres_shared or others
+    config = assembly.config
     for each in assembly.stack:
         if isinstance(each, (Schema, Overrides, SettingsInForce)):
             yield each
@@ -105,15 +108,15 @@ def _kept_apart(assembly: Assembly, *, purge: bool, others: bool) -> Iterator[Re
             yield each
 
 
-def _without_kept_packages(assembly: Assembly, each: Resource, *, purge: bool, others: bool) -> Resource | None:
+def _without_kept_packages(assembly: Assembly, each: Resource, *, purge: bool, shared: bool) -> Resource | None:
     """PostgreSQL's packages stay as long as a database does."""
-    if not isinstance(each, AptPackages) or (purge and not assembly.facts.postgres_shared and not others):
+    if not isinstance(each, AptPackages) or (purge and not shared):
         return each
     rest = tuple(name for name in each.packages if name not in postgres.packages(assembly.config, assembly.facts))
     return dataclasses.replace(each, packages=rest) if rest else None
 
 
-def _stays(host: Host, assembly: Assembly, *, purge: bool, others: tuple[str, ...]) -> Iterator[str]:
+def _stays(host: Host, assembly: Assembly, *, purge: bool, others: tuple[str, ...], shared: bool) -> Iterator[str]:
     config, facts = assembly.config, assembly.facts
     local_store, local_sql = config.minio.mode == "local", config.postgres.mode == "local"
     if host.stat("/etc/mlflow-onprem/config.toml") is not None:
@@ -124,7 +127,11 @@ def _stays(host: Host, assembly: Assembly, *, purge: bool, others: tuple[str, ..
         yield f"the command mlflow-onprem itself: sudo {REMOVER} takes it off"
     if not purge:
         yield "/etc/mlflow-onprem/credentials.json, every password of the stack"
-        store = f"{' '.join(minio.data_folders(config.minio))} with every artifact, and its account minio" if local_store else "the bucket in the external store"
+        store = (
+            f"{' '.join(minio.data_folders(config.minio))} with every artifact, and its account minio"
+            if local_store
+            else "the bucket in the external store"
+        )
         yield store
         names = " and ".join(postgres.databases(config))
         yield f"the databases {names} in PostgreSQL {facts.postgres_version}" if local_sql else "the databases on the external server"
@@ -132,7 +139,7 @@ def _stays(host: Host, assembly: Assembly, *, purge: bool, others: tuple[str, ..
         yield f"the database {assembly.external.database} on the external server: its owner gave it, its owner has to drop it"
     elif others:
         yield f"PostgreSQL {facts.postgres_version}: it holds other databases too ({', '.join(others)})"
-    elif facts.postgres_shared:
+    elif shared:
         yield f"PostgreSQL {facts.postgres_version}: it was here before us"
 
 

@@ -28,7 +28,6 @@ def take_back(making: Upgrading) -> str:
     journal, note = making.journal, ""
     assert journal is not None
     making.watch(Event("start", "upgrade", "take back"))
-    began = time.monotonic()
     end_private(making)
     making.assembly.to.systemd.act("stop", MLFLOW)
     server = making.server()
@@ -46,7 +45,6 @@ def take_back(making: Upgrading) -> str:
     finally:
         before.close()
     journals.forget(making.host)
-    making.watch(Event("settled", "upgrade", "take back", seconds=time.monotonic() - began))
     return note
 
 

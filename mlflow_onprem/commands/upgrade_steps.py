@@ -82,6 +82,7 @@ class Upgrading:
 def step(making: Upgrading, name: str, do: Callable[[Upgrading], None]) -> None:
     """One step, told and timed."""
     making.watch(Event("start", "upgrade", name))
+    making.host.say(f"upgrade: {name}")
     began = time.monotonic()
     try:
         do(making)
@@ -89,7 +90,6 @@ def step(making: Upgrading, name: str, do: Callable[[Upgrading], None]) -> None:
         raise OnPremError(f"{name}: {failed.message}", failed.hint, failed.output) from failed
     seconds = time.monotonic() - began
     making.steps.append((name, round(seconds, 1)))
-    making.watch(Event("settled", "upgrade", name, seconds=seconds))
 
 
 # before: the old stack serves and nothing of it is touched ----------------------------------------------------------------

@@ -240,7 +240,10 @@ class ProxiedRoots(Base):
         for table, column, condition in PLACES:
             if self._count(table, column, condition):
                 # Only the beginning: what follows the bucket's name is the path behind the server.
-                statement = "UPDATE {table} SET {column} = 'mlflow-artifacts:/' || ltrim(substr({column}, length({root}) + 1), '/') WHERE " + _matches(condition)
+                statement = (
+                    "UPDATE {table} SET {column} = 'mlflow-artifacts:/' || ltrim(substr({column}, length({root}) + 1), '/') WHERE "
+                    + _matches(condition)
+                )
                 self.sql.query(self.database, statement, {"table": table, "column": column}, {"root": f"s3://{self.bucket}"})
 
     def _count(self, table: str, column: str, condition: str) -> int:

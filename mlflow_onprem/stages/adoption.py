@@ -109,7 +109,9 @@ def _insert(items: list[Resource], more: Iterable[Resource], *, after: Resource)
 
 def _ports(config: Config) -> tuple[tuple[int, str, str], ...]:
     """Each port with the program that the article had started there, and our unit of it."""
-    store = ((config.minio.port, "minio", "minio.service"), (config.minio.console_port, "minio", "minio.service")) if config.minio.mode == "local" else ()
+    store = (
+        ((config.minio.port, "minio", "minio.service"), (config.minio.console_port, "minio", "minio.service")) if config.minio.mode == "local" else ()
+    )
     return ((config.mlflow.port, "mlflow", "mlflow.service"), *store)
 
 

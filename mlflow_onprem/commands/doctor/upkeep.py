@@ -51,7 +51,12 @@ def drift(plan: Plan) -> Finding:
     if not plan.changes:
         return ok("drift", f"all {plan.unchanged} resources are as install left them")
     names = ", ".join(each.resource for each in plan.changes[:5]) + (f" and {len(plan.changes) - 5} more" if len(plan.changes) > 5 else "")
-    return warning("drift", f"not as install left it: {names}", "somebody or something changed it by hand", "see it with `sudo mlflow-onprem plan`, mend it with `sudo mlflow-onprem install`")
+    return warning(
+        "drift",
+        f"not as install left it: {names}",
+        "somebody or something changed it by hand",
+        "see it with `sudo mlflow-onprem plan`, mend it with `sudo mlflow-onprem install`",
+    )
 
 
 def clock(host: Host, dates: Iterable[tuple[str, str | None]]) -> Iterator[Finding]:
@@ -164,7 +169,10 @@ def postgres_version(host: Host, version: int) -> Finding:
     offered = candidate(host, package)
     if installed and offered and installed != offered and not host.run(["dpkg", "--compare-versions", installed, "lt", offered], ok=(0, 1)).code:
         return warning(
-            "PostgreSQL's version", f"{installed} is installed, {offered} is offered", "minor releases mend holes and lost data", f"sudo apt-get install --only-upgrade {package}"
+            "PostgreSQL's version",
+            f"{installed} is installed, {offered} is offered",
+            "minor releases mend holes and lost data",
+            f"sudo apt-get install --only-upgrade {package}",
         )
     return ok("PostgreSQL's version", installed or "not from a package")
 
@@ -172,12 +180,16 @@ def postgres_version(host: Host, version: int) -> Finding:
 def units(host: Host, assembly: Assembly) -> Iterator[Finding]:
     """Failed units; ours are in the way of the stack, others are somebody's to look at."""
     ours = ["mlflow.service", "minio.service", *([postgres.unit(assembly.facts)] if assembly.config.postgres.mode == "local" else [])]
-    failed = [line.split()[0] for line in host.run(["systemctl", "list-units", "--failed", "--plain", "--no-legend"]).out.splitlines() if line.strip()]
+    failed = [
+        line.split()[0] for line in host.run(["systemctl", "list-units", "--failed", "--plain", "--no-legend"]).out.splitlines() if line.strip()
+    ]
     for each in failed:
         if each in ours:
             yield bad("units", f"{each} has failed", "it does not serve", f"journalctl -u {each} -n 50; then {INSTALL}")
         else:
-            yield warning("units", f"{each} has failed", "it is not part of this stack; it may be what the stack stands on", f"systemctl status {each}")
+            yield warning(
+                "units", f"{each} has failed", "it is not part of this stack; it may be what the stack stands on", f"systemctl status {each}"
+            )
     if not failed:
         yield ok("units", "no unit has failed")
 

@@ -16,6 +16,8 @@ DISTRIBUTION_POSTGRES = {"jammy": 14, "noble": 16, "bookworm": 15, "trixie": 17}
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 LOCKS = "/etc/mlflow-onprem/locks"
 CLUSTER_NOTE = "/var/lib/mlflow-onprem/postgres-cluster"
+#: Accounts and groups that Debian's packages make and leave behind when they are purged.
+PACKAGE_ACCOUNTS = ("postgres", "ssl-cert")
 #: Accounts of our names that were here before us, a line each: uninstall leaves them.
 USERS_NOTE = "/var/lib/mlflow-onprem/users-before"
 
@@ -80,8 +82,9 @@ def _users_before(host: Host) -> tuple[str, ...]:
     note = host.read(USERS_NOTE)
     if note is not None:
         return tuple(note.decode().split())
-    known = {line.partition(":")[0] for line in (host.read("/etc/passwd") or b"").decode(errors="replace").splitlines()}
-    return tuple(name for name in ("minio", "mlflow") if name in known)
+    text = (host.read("/etc/passwd") or b"") + b"\n" + (host.read("/etc/group") or b"")
+    known = {line.partition(":")[0] for line in text.decode(errors="replace").splitlines()}
+    return tuple(name for name in ("minio", "mlflow", *PACKAGE_ACCOUNTS) if name in known)
 
 
 def postgres_version(host: Host, wanted: int | None, port: int) -> int:

@@ -254,7 +254,7 @@ class LocalHost:
         with _looking(path):
             try:
                 return self.local(path).read_bytes()
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError, ProcessLookupError):  # the last for a process that ends while /proc tells of it
                 return None
 
     def stat(self, path: str) -> Stat | None:

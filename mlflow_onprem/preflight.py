@@ -13,6 +13,7 @@ from mlflow_onprem.download import local_path, probe
 from mlflow_onprem.engine import Stack
 from mlflow_onprem.errors import OnPremError, Refused
 from mlflow_onprem.host import Host
+from mlflow_onprem.resources import bundle
 from mlflow_onprem.resources.binary import Download, PinnedBinary
 from mlflow_onprem.resources.environment import Environment
 from mlflow_onprem.resources.schema import Schema, SchemaState
@@ -114,6 +115,8 @@ def _check_download(host: Host, assembly: Assembly) -> None:
     """Ask for the first bytes of what has to be fetched: a refused, moved or disguised download shows before anything is changed."""
     for each in assembly.stack:
         if isinstance(each, PinnedBinary) and isinstance(each.source, Download) and each.observe(host) is None:
+            if bundle.program(host, each.source.sha256) is not None:
+                continue
             path = local_path(each.source.url)
             try:
                 if path is not None and not path.is_file():

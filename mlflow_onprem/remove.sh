@@ -19,7 +19,7 @@ remove() {
         /usr/local/share/man/man1 /etc/fish/completions /etc/fish; do
         [ ! -d "$folder" ] || rmdir --ignore-fail-on-non-empty "$folder"
     done
-    rm -rf /opt/mlflow-onprem/cli
+    rm -rf /opt/mlflow-onprem/cli /opt/mlflow-onprem/bundle
     remove_packages
     if [ ! -e "$state/postgres-cluster" ]; then
         rm -f "$state/packages-brought" "$state/packages-before"
@@ -37,7 +37,7 @@ remove_packages() {
     for package in python3 python3-venv; do
         ! grep -qx "$package" "$state/packages-brought" || apt-mark auto "$package" >/dev/null
     done
-    needless=$(apt-get -o APT::AutoRemove::SuggestsImportant=false --simulate --purge autoremove | sed -n 's/^\(Remv\|Purg\) \([^ ]*\).*/\2/p' | LC_ALL=C sort -u | LC_ALL=C comm -12 - "$state/packages-brought")
+    needless=$(apt-get -o APT::AutoRemove::SuggestsImportant=false -o APT::AutoRemove::RecommendsImportant=false --simulate --purge autoremove | sed -n 's/^\(Remv\|Purg\) \([^ ]*\).*/\2/p' | LC_ALL=C sort -u | LC_ALL=C comm -12 - "$state/packages-brought")
     # shellcheck disable=SC2086  # a word for each package
     [ -z "$needless" ] || apt-get -q -y purge $needless >/dev/null
 }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow_onprem.commands.postgres_upgrade import Guide
 from mlflow_onprem.commands.upgrade import Upgraded
 from mlflow_onprem.commands.upgrade_check import Check
+
+if TYPE_CHECKING:
+    from mlflow_onprem.commands.upgrade_rehearse import Rehearsal
 
 SHOWN = 12
 
@@ -61,3 +64,20 @@ def upgraded_text(done: Upgraded) -> str:
     rows = [f"  {name:<16} {seconds:>6.1f} s" for name, seconds in done.steps]
     backup = f"the backup made before: {done.backup}" if done.backup else "no backup was made before (--no-backup)"
     return "\n".join([f"Upgraded: {what}{tables}, in {done.seconds:.0f} s; MLflow was away {done.downtime:.0f} s.", *rows, backup])
+
+
+def rehearsal_json(found: Rehearsal) -> dict[str, Any]:
+    """How it went in the disposable host, for scripts."""
+    return dataclasses.asdict(found)
+
+
+def rehearsal_text(found: Rehearsal) -> str:
+    """Go or no-go."""
+    what = f"MLflow {found.version} -> {found.wanted}, on backup {found.backup} in a disposable host, in {found.seconds:.0f} s"
+    if not found.go:
+        shown = [f"    {row}" for row in found.output.splitlines()]
+        return "\n".join([f"NO-GO: {what}: {found.why}", *shown, "the live host was not touched"])
+    tables = "" if found.migrations is None else f", {found.migrations} migrations"
+    rows = [f"  {name:<16} {seconds:>6.1f} s" for name, seconds in found.steps]
+    compared = f"compared afterwards: {found.runs} runs, {found.artifacts} artifacts by bytes"
+    return "\n".join([f"GO: {what}{tables}; MLflow was away {found.downtime:.0f} s.", *rows, compared, "the live host was not touched"])

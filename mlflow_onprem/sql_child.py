@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import TransactionStatus
 
 Request = dict[str, Any]
 
@@ -25,12 +26,25 @@ def main() -> None:
     for line in sys.stdin:
         request: Request = json.loads(line)
         try:
-            answer: Request = {"rows": _execute(connections, parameters, request)}
+            answer: Request = {"rows": _again(connections, parameters, request)}
         except psycopg.Error as failed:
             text = (failed.diag.message_primary or str(failed)).strip()
             answer = {"error": text, "sqlstate": failed.sqlstate or "08000"}
             connections.pop(request["database"], None)
         print(json.dumps(answer, default=str), flush=True)
+
+
+def _again(connections: dict[str, psycopg.Connection], parameters: dict[str, str], request: Request) -> list[Any]:
+    """A connection that the server's restart cut is made anew, unless it was within a transaction: what went before is lost then."""
+    used = connections.get(request["database"])
+    outside = used is not None and used.info.transaction_status == TransactionStatus.IDLE
+    try:
+        return _execute(connections, parameters, request)
+    except psycopg.OperationalError:
+        if used is None or not outside or not used.broken:
+            raise
+    del connections[request["database"]]
+    return _execute(connections, parameters, request)
 
 
 def _execute(connections: dict[str, psycopg.Connection], parameters: dict[str, str], request: Request) -> list[Any]:

@@ -9,13 +9,14 @@ import typer
 
 from mlflow_onprem import __version__
 from mlflow_onprem.cli import backup, config, stack
+from mlflow_onprem.cli.bundle import app as bundle_app
 from mlflow_onprem.cli.doctor import doctor
-from mlflow_onprem.cli.uninstall import uninstall
 from mlflow_onprem.cli.garbage import gc
 from mlflow_onprem.cli.rotate import rotate_credentials
 from mlflow_onprem.cli.run import report_error
-from mlflow_onprem.cli.upgrade import upgrade
 from mlflow_onprem.cli.sandbox import app as sandbox_app
+from mlflow_onprem.cli.uninstall import uninstall
+from mlflow_onprem.cli.upgrade import upgrade
 from mlflow_onprem.cli.user import app as user_app
 from mlflow_onprem.errors import ExitCode, OnPremError
 
@@ -43,6 +44,7 @@ app.command()(gc)
 app.command()(upgrade)
 backup.register(app)
 app.add_typer(config.app, name="config")
+app.add_typer(bundle_app, name="bundle")
 app.add_typer(user_app, name="user")
 app.add_typer(sandbox_app, name="sandbox")
 

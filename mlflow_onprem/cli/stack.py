@@ -43,8 +43,8 @@ def install(config: ConfigOption = None, as_json: JsonOption = False, verbose: V
     """Make this host the stack; run again, it changes nothing."""
     from mlflow_onprem import engine, health, preflight, progress, render, render_adoption
     from mlflow_onprem.assembly import assemble
-    from mlflow_onprem.commands import rotate
     from mlflow_onprem.cli.upgrade import recover as recover_upgrade
+    from mlflow_onprem.commands import rotate
     from mlflow_onprem.commands.client_env import next_steps
     from mlflow_onprem.config_file import load
     from mlflow_onprem.host import LocalHost

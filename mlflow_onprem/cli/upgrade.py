@@ -119,4 +119,25 @@ def _backup(host: LocalHost, assembly: Assembly, used: Config, shown: Progress) 
 
 
 def _rehearse(config: str | None, as_json: bool, verbose: bool) -> int:
-    raise NotImplementedError
+    from mlflow_onprem import progress, render_upgrade
+    from mlflow_onprem.assembly import assemble
+    from mlflow_onprem.backup import lock, manifest
+    from mlflow_onprem.cli.backup import _keys, _repository
+    from mlflow_onprem.commands import backup, backup_boot, upgrade_rehearse
+    from mlflow_onprem.config_file import load
+    from mlflow_onprem.host import LocalHost
+
+    settings, host = load(config).config, LocalHost()
+    with lock.hold("upgrade --rehearse"), progress.make(verbose=verbose) as shown:
+        host.on_say, host.on_progress = shown.say, shown.transfer
+        repository, keys = _repository(host, settings, settings.backup.to, None), _keys(host, settings, None, None, None)
+        newest = manifest.read(repository, backup.newest(repository))
+        named = {"--credentials-file": settings.backup.credentials_file, "--passphrase-file": settings.backup.passphrase_file}
+        source = backup_boot.Source(settings.backup.to, {option: path for option, path in named.items() if path})
+        assembly = assemble(host, settings)
+        try:
+            found = upgrade_rehearse.rehearse(host, assembly, repository, newest, keys, source)
+        finally:
+            assembly.close()
+    emit("upgrade", render_upgrade.rehearsal_json(found), render_upgrade.rehearsal_text(found), as_json=as_json)
+    return ExitCode.OK if found.go else ExitCode.FAILED

@@ -22,6 +22,7 @@ from mlflow_onprem.backup.vault import Keys
 from mlflow_onprem.commands.sandbox import Account, parse_account
 from mlflow_onprem.config import Config, MinioSection
 from mlflow_onprem.errors import OnPremError
+from mlflow_onprem.facts import LOCKS
 from mlflow_onprem.host import LocalHost
 from mlflow_onprem.sandbox import Sandbox, prepare, product
 
@@ -46,13 +47,44 @@ def boot(host: LocalHost, repository: Repository, manifest: Manifest, keys: Keys
     `config`: where its programs come from. Raises OnPremError where anything is not as it was backed up.
     """
     started = time.monotonic()
+    with restored_host(host, manifest, source, config, f"verify-{manifest.id[-4:]}") as (sandbox, restored):
+        host.say("comparing what it serves")
+        runs, artifacts, artifact_bytes = compare(host, repository, manifest, keys, sandbox)
+        tables, _ = _contents(host, repository, manifest, keys)
+    return Proof(
+        when=now(), seconds=round(time.monotonic() - started, 1), tables=tables, rows=restored["rows"], runs=runs, artifacts=artifacts,
+        artifact_bytes=artifact_bytes,
+    )  # fmt: skip
+
+
+def compare(host: LocalHost, repository: Repository, manifest: Manifest, keys: Keys, sandbox: Sandbox) -> tuple[int, int, int]:
+    """Whether a disposable host serves what was backed up; how many runs, artifacts and bytes of these were looked at. Raises OnPremError."""
+    account = parse_account(sandbox.run(["mlflow-onprem", "client-env", "--shell", "dotenv"]).out)
+    server = _Server(f"http://{sandbox.address}:5000", account)
+    _, sample = _contents(host, repository, manifest, keys)
+    chosen = _choose(host, repository, manifest)
+    for entry in chosen:
+        _compare_artifact(server, entry)
+    return _compare_runs(server, sample), len(chosen), sum(entry.size for entry in chosen)
+
+
+@contextmanager
+def restored_host(
+    host: LocalHost, manifest: Manifest, source: Source, config: Config, name: str, locks: Mapping[str, str] | None = None
+) -> Iterator[tuple[Sandbox, dict[str, Any]]]:
+    """A sandbox with the backup restored in it, and what restore said; thrown away at the end, whatever comes.
+
+    `locks`: requirement sets by version of MLflow that this program does not carry.
+    """
     root = product.checkout()
     layer = product.bootstrapped(prepare(manifest.codename, host=host, on_progress=host.say), root, host.say)
     show = () if source.address.startswith("s3://") else (f"--bind-ro={source.address}:{INSIDE}",)
     host.say("starting a disposable host")
-    sandbox = Sandbox.start(f"verify-{manifest.id[-4:]}", layer, hostname="verify", nspawn=show, binds=product.caches())
+    sandbox = Sandbox.start(name, layer, hostname="verify", nspawn=show, binds=product.caches())
     try:
         _provide(host, sandbox, config)
+        for version, text in (locks or {}).items():
+            sandbox.write(f"{LOCKS}/mlflow-{version}.txt", text)
         sandbox.write(product.CONFIG, _configuration(manifest, config))
         options = []
         for option, path in source.files.items():
@@ -62,21 +94,14 @@ def boot(host: LocalHost, repository: Repository, manifest: Manifest, keys: Keys
         place = source.address if source.address.startswith("s3://") else INSIDE
         host.say("restoring into it")
         answer = sandbox.follow(["mlflow-onprem", "restore", manifest.id, "--from", place, *options, "--json"], host.say, timeout=86400)
-        restored = json.loads(answer.out)
-        account = parse_account(sandbox.run(["mlflow-onprem", "client-env", "--shell", "dotenv"]).out)
-        tables, sample = _contents(host, repository, manifest, keys)
-        server = _Server(f"http://{sandbox.address}:5000", account)
-        host.say("comparing what it serves")
-        runs = _compare_runs(server, sample)
-        chosen = _choose(host, repository, manifest)
-        for entry in chosen:
-            _compare_artifact(server, entry)
+        yield sandbox, json.loads(answer.out)
     finally:
         sandbox.destroy()
-    return Proof(
-        when=now(), seconds=round(time.monotonic() - started, 1), tables=tables, rows=restored["rows"], runs=runs, artifacts=len(chosen),
-        artifact_bytes=sum(entry.size for entry in chosen),
-    )  # fmt: skip
+
+
+def configuration(manifest: Manifest, config: Config, version: str) -> str:
+    """The disposable host's configuration with another MLflow in it."""
+    return _configuration(manifest.model_copy(update={"mlflow": version}), config)
 
 
 class _Server:

@@ -14,7 +14,7 @@ from mlflow_onprem.engine import Report, Stack, Watch
 from mlflow_onprem.errors import CommandFailed
 from mlflow_onprem.host import Host, LocalHost
 from mlflow_onprem.resource import Resource, compare
-from mlflow_onprem.resources.accounts import SystemUser
+from mlflow_onprem.resources.accounts import SystemGroup, SystemUser
 from mlflow_onprem.resources.bucket import AccessKey, Bucket
 from mlflow_onprem.resources.database import Database, Role, SettingsInForce
 from mlflow_onprem.resources.files import Directory
@@ -76,10 +76,16 @@ def remove(host: LocalHost, assembly: Assembly, removal: Removal, watch: Watch, 
 def _retired(assembly: Assembly, *, purge: bool, shared: bool) -> Stack:
     kept = list(_kept_apart(assembly, purge=purge, shared=shared))
     going = [_without_kept_packages(assembly, each, purge=purge, shared=shared) for each in assembly.stack if each not in kept]
-    extra = [Directory(path, None) for path in (*LEFTOVERS, *(PURGED if purge else ()))]
+    extra: list[Resource] = [Directory(path, None) for path in (*LEFTOVERS, *(PURGED if purge else ()))]
     if purge and assembly.config.minio.mode == "local":
         parents = {folder.rpartition("/")[0] for folder in minio.data_folders(assembly.config.minio)}
         extra += [Directory(parent, None, shared=True) for parent in sorted(parents) if parent.count("/") > 1]
+    if purge and assembly.config.postgres.mode == "local" and not shared:
+        extra += [
+            each
+            for each in (SystemUser("postgres", None), SystemGroup("ssl-cert", None))
+            if each.name.partition(":")[2] not in assembly.facts.users_before
+        ]
     stack = engine.retire([each for each in going if each is not None], with_data=purge)
     # The shared folders stand first in the list, so they go last: empty by then, or not ours alone.
     cut = next(
@@ -91,20 +97,17 @@ def _retired(assembly: Assembly, *, purge: bool, shared: bool) -> Stack:
 def _kept_apart(assembly: Assembly, *, purge: bool, shared: bool) -> Iterator[Resource]:
     """Resources that are not retired one by one: they go with what holds them, or they are not ours to remove."""
     config = assembly.config
+    local_store, local_sql = config.minio.mode == "local", config.postgres.mode == "local"
+    # In a store of ours, bucket and key live in the data folder; in a cluster of ours, databases and role in the cluster.
+    kinds: tuple[type, ...] = (Schema, Overrides, SettingsInForce)
+    kinds += (AccessKey, Bucket) if local_store else ()
+    kinds += (Database, Role) if local_sql and not shared else ()
     for each in assembly.stack:
-        if isinstance(each, (Schema, Overrides, SettingsInForce)):
-            yield each
-        # In a store of ours, bucket and key live in the data folder; in a cluster of ours, databases and role in the cluster.
-        elif isinstance(each, (AccessKey, Bucket)) and config.minio.mode == "local":
-            yield each
-        elif isinstance(each, (Database, Role)) and config.postgres.mode == "local" and not shared:
-            yield each
-        elif isinstance(each, Database) and config.postgres.mode == "external" and each.database == assembly.external.database:
-            yield each  # its owner's gift
-        elif isinstance(each, Service) and config.postgres.mode == "local" and each.unit == postgres.unit(assembly.facts) and shared:
-            yield each
+        gift = isinstance(each, Database) and not local_sql and each.database == assembly.external.database
+        others_server = isinstance(each, Service) and local_sql and shared and each.unit == postgres.unit(assembly.facts)
         # Without the account, its number could be given to another one, which would then own the objects.
-        elif isinstance(each, SystemUser) and (each.user in assembly.facts.users_before or (each.user == "minio" and not purge)):
+        needed = isinstance(each, SystemUser) and (each.user in assembly.facts.users_before or (each.user == "minio" and not purge))
+        if isinstance(each, kinds) or gift or others_server or needed:
             yield each
 
 

@@ -40,6 +40,31 @@ class SystemUser(Base):
             host.run(["usermod", "--home", self.want.home, "--shell", self.want.shell, self.user])
 
 
+@dataclass(frozen=True)
+class GroupState:
+    """It exists."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class SystemGroup(Base):
+    """A group without an account of the same name."""
+
+    group: str
+    want: GroupState | None
+
+    @property
+    def name(self) -> str:
+        return f"group:{self.group}"
+
+    def observe(self, host: Host) -> GroupState | None:
+        return GroupState(self.group) if _has_group(host, self.group) else None
+
+    def apply(self, host: Host, have: GroupState | None) -> None:
+        host.run(["groupdel", self.group] if self.want is None else ["groupadd", "--system", self.group])
+
+
 def _has_group(host: Host, group: str) -> bool:
     return any(line.startswith(f"{group}:") for line in (host.read("/etc/group") or b"").decode().splitlines())
 

@@ -1,4 +1,4 @@
-"""What becomes of a stack that was built by hand: copied first, stopped, its files given to their services, its doors closed, its artifacts found again."""
+"""What becomes of a stack that was built by hand: copied, stopped, its files given to their services, its doors closed, its artifacts found again."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class Copy(Base):
     databases: tuple[str, ...]
     port: int
     files: tuple[str, ...]
+    warnings: tuple[str, ...]
     want: CopyState | None
 
     @property
@@ -56,7 +57,8 @@ class Copy(Base):
             host.write(dump, b"", mode=0o600, owner="postgres", group="postgres")
             argv = ["pg_dump", "--format=custom", f"--port={self.port}", "--lock-wait-timeout=60s", f"--file={dump}", each]
             host.run(argv, user="postgres", timeout=86_400, hint="nothing was changed yet; mend what it says, then run this again")
-        host.write(NOTE, (json.dumps({"folder": self.folder, "done": False}) + "\n").encode(), mode=0o600, owner="root", group="root")
+        note = json.dumps({"folder": self.folder, "warnings": self.warnings, "done": False})
+        host.write(NOTE, f"{note}\n".encode(), mode=0o600, owner="root", group="root")
 
 
 @dataclass(frozen=True)
@@ -240,16 +242,14 @@ class ProxiedRoots(Base):
         for table, column, condition in PLACES:
             if self._count(table, column, condition):
                 # Only the beginning: what follows the bucket's name is the path behind the server.
-                statement = (
-                    "UPDATE {table} SET {column} = 'mlflow-artifacts:/' || ltrim(substr({column}, length({root}) + 1), '/') WHERE "
-                    + _matches(condition)
-                )
+                path = "ltrim(substr({column}, length({root}) + 1), '/')"
+                statement = "UPDATE {table} SET {column} = 'mlflow-artifacts:/' || " + path + " WHERE " + _matches(condition)  # noqa: S608  # constants
                 self.sql.query(self.database, statement, {"table": table, "column": column}, {"root": f"s3://{self.bucket}"})
 
     def _count(self, table: str, column: str, condition: str) -> int:
         if not self.sql.query(self.database, "SELECT to_regclass({table})", literals={"table": table})[0][0]:
             return 0
-        statement = "SELECT count(*) FROM {table} WHERE " + _matches(condition)
+        statement = "SELECT count(*) FROM {table} WHERE " + _matches(condition)  # noqa: S608  # constants
         return int(self.sql.query(self.database, statement, {"table": table, "column": column}, {"root": f"s3://{self.bucket}"})[0][0])
 
 

@@ -13,7 +13,7 @@ from mlflow_onprem.download import fetch
 from mlflow_onprem.errors import OnPremError
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Base
-from mlflow_onprem.resources import minio_source
+from mlflow_onprem.resources import bundle, minio_source
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,9 @@ class PinnedBinary(Base):
 
     def _download(self, host: Host, source: Download, target: Path) -> None:
         archive = target.with_name(f"{self.program}.download")
+        kept = bundle.program(host, source.sha256)
         try:
-            fetch(source.url, archive, source.sha256, lambda done, total: host.progress(self.name, done, total))
+            fetch(kept or source.url, archive, source.sha256, lambda done, total: host.progress(self.name, done, total))
             unpack(archive, target, self.program)
         finally:
             archive.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mlflow_onprem.errors import CommandFailed, OnPremError
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Base
+from mlflow_onprem.resources import bundle
 
 CACHE = "/var/cache/mlflow-onprem/uv"
 HINT = (
@@ -69,6 +70,7 @@ class Environment(Base):
         # Copies, not hard links: a file damaged here must not come back damaged from the cache.
         install = [self.uv, "pip", "install", "--python", f"{self.directory}/bin/python", "--link-mode", "copy", "--compile-bytecode", "--quiet"]
         settings = {**cache, "PYTHONPYCACHEPREFIX": ""}
+        install += bundle.pip_options(host, self.requirements)
         host.run([*install, "--require-hashes", "--only-binary", ":all:", "-r", lock], env=settings, timeout=3600, hint=HINT)
         if self.extra:
             host.run([*install, "--constraint", lock, *self.extra], env=settings, timeout=3600, hint=HINT)

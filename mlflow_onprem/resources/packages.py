@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mlflow_onprem.errors import CommandFailed, NotVisible
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Base
+from mlflow_onprem.resources import bundle
 
 #: How long to wait for another apt or dpkg, in seconds; unattended-upgrades can take minutes.
 LOCK_DEADLINE = 600.0
@@ -25,6 +26,8 @@ APT = [
 #: bootstrap writes both too.
 BEFORE = "/var/lib/mlflow-onprem/packages-before"
 BROUGHT = "/var/lib/mlflow-onprem/packages-brought"
+#: What is merely suggested or recommended by something else was not here before us, and that did without.
+NEEDED_ALONE = ["-o", "APT::AutoRemove::SuggestsImportant=false", "-o", "APT::AutoRemove::RecommendsImportant=false"]
 #: needrestart is kept out altogether: its automatic mode would restart services that are not ours in the middle of an installation.
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "NEEDRESTART_MODE": "l", "APT_LISTCHANGES_FRONTEND": "none"}
 HINT = (
@@ -72,23 +75,24 @@ class AptPackages(Base):
             record(host)
             return
         begin(host)
-        if self._lists_are_old(host):
-            with_lock.run([*APT, "update"])
-        install = [*APT, "install", "--no-install-recommends", *self.packages]
+        apt = [*APT, *bundle.apt_options(host, self.packages)]
+        if apt != APT or self._lists_are_old(host):
+            with_lock.run([*apt, "update"])
+        install = [*apt, "install", "--no-install-recommends", *self.packages]
         try:
             with_lock.run(install)
         except CommandFailed as failed:
             if "Unable to locate package" not in failed.output and "404" not in failed.output:
                 raise
-            with_lock.run([*APT, "update"])
+            with_lock.run([*apt, "update"])
             with_lock.run(install)
         record(host)
 
     def _purge(self, host: Host, with_lock: _Waiting) -> None:
         ours = brought(host)
         with_lock.run([*APT, "purge", *sorted(installed(host, self.packages) & ours)])
-        # What apt itself now finds needless, as far as we brought it: what somebody else needs or recommends meanwhile stays.
-        simulate = [*APT, "-o", "APT::AutoRemove::SuggestsImportant=false", "--simulate", "--purge", "autoremove"]
+        # What apt itself now finds needless, as far as we brought it: what somebody else needs meanwhile stays.
+        simulate = [*APT, *NEEDED_ALONE, "--simulate", "--purge", "autoremove"]
         needless = parse_simulation(host.run(simulate).out) & ours
         if needless:
             with_lock.run([*APT, "purge", *sorted(needless)])

@@ -6,12 +6,15 @@ longer than the unlucky ones of those; here each request asks again, at a steady
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
 from botocore.exceptions import ConnectionClosedError, ConnectTimeoutError, EndpointConnectionError
 from botocore.exceptions import ConnectionError as NoConnection
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
+
+logger = logging.getLogger("mlflow_onprem.patience")
 
 # Seconds for one request, and between two tries. MLflow's client itself waits 120 s for an answer.
 AWAY_SECONDS = 60.0
@@ -25,8 +28,13 @@ _UNKNOWN_KEY = "InvalidAccessKeyId"
 
 def wait_for_store(response: Any, caught_exception: Exception | None, request_dict: dict[str, Any], **_: Any) -> float | None:
     """botocore's question whether to try again: the seconds until then, None to leave the answer to botocore's own rules."""
-    since = request_dict["context"].setdefault("mlflow_onprem_since", time.monotonic())
-    return PACE if time.monotonic() < since + patience(response, caught_exception) else None
+    context = request_dict["context"]
+    patient_for = patience(response, caught_exception)
+    if patient_for and "mlflow_onprem_since" not in context:
+        context["mlflow_onprem_since"] = time.monotonic()
+        answer = type(caught_exception).__name__ if response is None else f"HTTP {response[0].status_code}"
+        logger.warning("the object store is away (%s); a request waits up to %.0f s for it", answer, patient_for)
+    return PACE if patient_for and time.monotonic() < context["mlflow_onprem_since"] + patient_for else None
 
 
 def patience(response: Any, caught_exception: Exception | None) -> float:

@@ -17,7 +17,18 @@ from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Resource
 from mlflow_onprem.resources.accounts import SystemUser
 from mlflow_onprem.resources.adoption import (
-    NOTE, Adopted, ClosedLines, Copy, CopyState, HandStarted, OwnedTree, ProxiedRoots, TreeState, is_ours_to_stop, opens_everything, stamp,
+    NOTE,
+    Adopted,
+    ClosedLines,
+    Copy,
+    CopyState,
+    HandStarted,
+    OwnedTree,
+    ProxiedRoots,
+    TreeState,
+    is_ours_to_stop,
+    opens_everything,
+    stamp,
 )  # fmt: skip
 from mlflow_onprem.resources.processes import holders
 from mlflow_onprem.resources.schema import Schema
@@ -65,7 +76,8 @@ def look(host: Host, config: Config, facts: Facts, sql: Sql) -> Adoption | None:
             f'set bucket = "{foreign[0]}" in [minio] of /etc/mlflow-onprem/config.toml, then run this again',
         )
     others = _others(config, sql)
-    warnings = tuple(_warnings(host, config, facts, unit if by_hand else "", foreign, others))
+    # What was found at the first look: half-way through, some of it is mended already.
+    warnings = tuple(note.get("warnings") or _warnings(host, config, facts, unit if by_hand else "", foreign, others))
     return Adoption(note.get("folder") or f"{BACKUPS}/adoption-{stamp()}", ports, buckets is not None, others, warnings)
 
 
@@ -84,7 +96,7 @@ def extend(stack: Stack, adoption: Adoption, config: Config, facts: Facts, to: C
     # The state folder has to be there for the note; it is the last of the folders.
     at = next(at for at, each in enumerate(first) if each.name == "directory:/var/lib/mlflow-onprem") + 1
     hand = [HandStarted(port, program, to.systemd, unit) for port, program, unit in _ports(config)]
-    first[at:at] = [Copy(adoption.folder, databases, config.postgres.port, files, kept), *hand]
+    first[at:at] = [Copy(adoption.folder, databases, config.postgres.port, files, adoption.warnings, kept), *hand]
     if config.minio.mode == "local":
         lane = lanes["object store"]
         trees = [OwnedTree(folder, "minio", TreeState("minio")) for folder in minio.data_folders(config.minio) if folder]

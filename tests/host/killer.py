@@ -3,7 +3,7 @@
 `killer.py each LIST`      right after a resource was applied, before it is looked at again, if its name is not yet in the file LIST;
                            it is written there first. One resource at a time is applied, so none gets by.
 `killer.py after NAME`     right after the resource of that name was applied.
-`killer.py seconds N`      N seconds after the start, whatever is in hand.
+`killer.py during LIST`    while a resource is being applied: 0.3 s, and in a later run 4 s, after that began, unless it stands in LIST.
 A run that is not killed ends as `mlflow-onprem install --json` does.
 """
 
@@ -19,6 +19,8 @@ from mlflow_onprem.cli import main
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Change, Resource, Unknown
 
+DELAYS = (0.3, 4.0)  # seconds
+
 
 def die() -> NoReturn:
     """As the kernel's out-of-memory killer or a power cut would have it: nothing runs any more."""
@@ -26,7 +28,7 @@ def die() -> NoReturn:
     raise SystemExit
 
 
-def watch_applies(kill: "Kill") -> None:
+def kill_between(kill: "Kill") -> None:
     """Put `kill` between the moment a resource was applied and the look that follows."""
     original, one_at_a_time = engine._settle, threading.Lock()
 
@@ -42,6 +44,38 @@ def watch_applies(kill: "Kill") -> None:
     engine._settle = settle
 
 
+def kill_during(path: Path) -> None:
+    """Kill in the middle of whatever takes longer than the delays."""
+    original, last = engine._settle, threading.Lock()
+
+    def settle(host: Host, resource: Resource) -> Change | None:
+        known = path.read_text().splitlines() if path.exists() else []
+        timers = [threading.Timer(delay, dies, [f"{resource.name} {delay}"]) for delay in DELAYS if f"{resource.name} {delay}" not in known]
+        if engine._look(host, resource)[1] is not None:
+            for each in timers:
+                each.start()
+        try:
+            return original(host, resource)
+        finally:
+            for each in timers:
+                each.cancel()
+
+    def dies(what: str) -> None:
+        with last:
+            note(path, what)
+            die()
+
+    engine._settle = settle
+
+
+def note(path: Path, line: str) -> None:
+    """Write a line that outlives this process."""
+    with path.open("a") as file:
+        file.write(f"{line}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
 class Kill:
     """Kills after every resource once; what is applied a second time is noted with a star."""
 
@@ -50,10 +84,7 @@ class Kill:
 
     def __call__(self, name: str) -> None:
         known = self._path.read_text().splitlines() if self._path.exists() else []
-        with self._path.open("a") as file:
-            file.write(f"{name} *\n" if name in known else f"{name}\n")
-            file.flush()
-            os.fsync(file.fileno())
+        note(self._path, f"{name} *" if name in known else name)
         if name not in known:
             die()
 
@@ -68,9 +99,9 @@ class KillAfter(Kill):
 
 if __name__ == "__main__":
     how, what = sys.argv[1:]
-    if how == "seconds":
-        threading.Timer(float(what), die).start()
+    if how == "during":
+        kill_during(Path(what))
     else:
-        watch_applies(Kill(Path(what)) if how == "each" else KillAfter(Path(what)))
+        kill_between(Kill(Path(what)) if how == "each" else KillAfter(Path(what)))
     sys.argv = ["mlflow-onprem", "install", "--json"]
     main()

@@ -57,7 +57,7 @@ class Client:
             return None
         finally:
             self.calls += 1
-            self.longest = max(self.longest, (time.monotonic() - started, what))
+            self.longest = max(self.longest, (time.monotonic() - started, f"{what}, until {time.strftime('%H:%M:%S')}"))
 
     def work(self, folder):
         """Until there is enough."""

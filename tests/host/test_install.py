@@ -64,14 +64,15 @@ def test_the_store_has_no_well_known_root(server: Sandbox) -> None:
         "try:\n    client.list_buckets()\nexcept S3Error as refused:\n    print(refused.code)\n"
     )
     assert server.run(["/opt/mlflow-onprem/cli/bin/python", "-I", "-c", check]).out.strip() == "InvalidAccessKeyId"
-    secret = "/etc/mlflow-onprem/minio/root-password"
-    try:
-        server.run(["sh", "-c", f"cp -p {secret} {secret}.kept && : > {secret}"])
-        assert server.run(["systemctl", "restart", "minio.service"], ok=steps.ANY).code != 0
-        assert steps.show(server, "minio.service", "ActiveState", "Result")["ActiveState"] != "active"
-    finally:
-        server.run(["mv", f"{secret}.kept", secret])
-        server.run(["systemctl", "restart", "minio.service"])
+    folder = "/etc/mlflow-onprem/minio"
+    for damage in (": > root-user; : > root-password", "rm root-user root-password"):
+        server.run(["sh", "-ec", f"cp -a {folder} /root/kept; cd {folder}; {damage}"])
+        try:
+            server.run(["systemctl", "restart", "minio.service"], ok=steps.ANY)
+            assert steps.show(server, "minio.service", "ActiveState")["ActiveState"] != "active", damage
+        finally:
+            server.run(["sh", "-ec", f"cp -a /root/kept/. {folder}/; rm -r /root/kept"])
+    server.run(["systemctl", "restart", "minio.service"])
     steps.install(server)
 
 

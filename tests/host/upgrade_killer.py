@@ -36,14 +36,14 @@ def pass_by(place: str) -> None:
 
 def watch_steps() -> None:
     """Before and after every step."""
-    original = upgrade.step
+    original = vars(upgrade)["step"]
 
     def step(making: Upgrading, name: str, do: Callable[[Upgrading], None]) -> None:
         pass_by(f"before {name}")
         original(making, name, do)
         pass_by(f"after {name}")
 
-    upgrade.step = step
+    vars(upgrade)["step"] = step
 
 
 def watch_resources() -> None:

@@ -1,0 +1,51 @@
+"""The verbs of `bundle`: an installation for a host without a network."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlflow_onprem.cli.run import ConfigOption, JsonOption, emit
+from mlflow_onprem.errors import ConfigError, ExitCode
+
+app = typer.Typer(help="One file with all that a host without a network needs.", no_args_is_help=True)
+
+
+@app.callback()
+def root() -> None:
+    """One file with all that a host without a network needs."""
+
+
+@app.command()
+def create(
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="The file to write.")],
+    release: Annotated[str | None, typer.Option(help="jammy, noble, bookworm or trixie. [default: this machine's]", show_default=False)] = None,
+    architecture: Annotated[str | None, typer.Option(help="amd64 or arm64. [default: this machine's]", show_default=False)] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Fetch packages, wheels, the object store and this command for a release into one file. Run it on a connected machine."""
+    import dataclasses
+
+    from mlflow_onprem import facts
+    from mlflow_onprem.commands.bundle import create as write
+    from mlflow_onprem.config_file import load
+    from mlflow_onprem.host import LocalHost
+
+    host, target = LocalHost(), to.absolute()
+    if not target.parent.is_dir():
+        raise ConfigError(f"there is no folder {target.parent}", "make it, or name another file")
+    here = facts.parse_os_release((host.read("/etc/os-release") or b"").decode()).get("VERSION_CODENAME", "")
+    cpu = architecture or facts.ARCHITECTURES.get(os.uname().machine, "amd64")
+    made = write(host, load(config).config, target, release or here, cpu, lambda text: print(f"  {text}", file=sys.stderr, flush=True))
+    body = dataclasses.asdict(made)
+    text = (
+        f"{made.path}: {made.size / 1e6:.0f} MB, {made.packages} packages, {made.wheels} wheels for {made.release} ({made.architecture}), in {made.seconds:.0f} s.\n"
+        f"On the other host: tar xf {target.name} bootstrap && sudo ./bootstrap --bundle {target.name} && sudo mlflow-onprem install"
+    )
+    emit("bundle create", body, text, as_json=as_json)
+    return ExitCode.OK

@@ -147,6 +147,7 @@ class FakeHost:
         timeout: float = 60,
         ok: Sequence[int] = (0,),
         hint: str = "",
+        tied: bool = False,
     ) -> Result:
         self.alive()
         assert all(isinstance(each, str) for each in argv), argv

@@ -50,7 +50,7 @@ class Server:
 
     def exists(self, database: str) -> bool:
         """Whether there is such a database."""
-        return bool(self.sql.query(self.maintenance, "SELECT FROM pg_database WHERE datname = {name}", literals={"name": database}))
+        return bool(self.sql.query(self.maintenance, "SELECT 1 FROM pg_database WHERE datname = {name}", literals={"name": database}))
 
     @contextmanager
     def snapshot(self, database: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from mlflow_onprem import engine, health
 from mlflow_onprem.assembly import Assembly, assemble
 from mlflow_onprem.backup import database
 from mlflow_onprem.commands import upgrade_journal as journals
-from mlflow_onprem.commands.upgrade_journal import CHANGING, MLFLOW, OPENING
+from mlflow_onprem.commands.upgrade_journal import CHANGING, MLFLOW, OPENING, RETURNED
 from mlflow_onprem.commands.upgrade_steps import Upgrading, end_private
 from mlflow_onprem.engine import Event
 from mlflow_onprem.errors import OnPremError
@@ -34,9 +34,12 @@ def take_back(making: Upgrading) -> str:
     if journal.step in (CHANGING, OPENING):
         if all(server.exists(database.fresh_name(name)) for name in journal.databases):
             server.exchange(journal.databases)
-        if journal.step == OPENING:
-            note = f" (databases that clients may already have written to are kept as {', '.join(map(database.aside_name, journal.databases))})"
-    if not note:
+        elif not all(server.exchanged(name) for name in journal.databases):
+            raise OnPremError("the copies of the databases are gone", f"put the backup back: sudo mlflow-onprem restore {journal.backup or 'ID'}")
+        making.record(step=RETURNED, keep=journal.step == OPENING)
+    if making.journal is not None and making.journal.keep:
+        note = f" (the databases that clients may have written to are kept as {', '.join(map(database.aside_name, journal.databases))})"
+    else:
         server.forget(journal.databases)
     before = assemble_as_it_was(making)
     try:

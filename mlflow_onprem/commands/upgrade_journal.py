@@ -23,7 +23,8 @@ from mlflow_onprem.systemd import Systemd
 MLFLOW = "mlflow.service"
 PATH = "/var/lib/mlflow-onprem/upgrade.json"
 #: How far it came. Before `changing` nothing but the service is touched; from `opening` on clients may have written to the new stack.
-STOPPING, CHANGING, OPENING = "stopping", "changing", "opening"
+#: `returned`: on the way back, the databases are exchanged already.
+STOPPING, CHANGING, OPENING, RETURNED = "stopping", "changing", "opening", "returned"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Journal:
     stopped: float
     databases: tuple[str, ...]
     before: tuple[dict[str, Any], ...] = field(repr=False)
+    keep: bool = False
 
 
 def read(host: Host) -> Journal | None:

@@ -71,9 +71,9 @@ class Environment(Base):
         install = [self.uv, "pip", "install", "--python", f"{self.directory}/bin/python", "--link-mode", "copy", "--compile-bytecode", "--quiet"]
         settings = {**cache, "PYTHONPYCACHEPREFIX": ""}
         install += bundle.pip_options(host, self.requirements)
-        host.run([*install, "--require-hashes", "--only-binary", ":all:", "-r", lock], env=settings, timeout=3600, hint=HINT)
+        host.run([*install, "--require-hashes", "--only-binary", ":all:", "-r", lock], env=settings, timeout=3600, hint=HINT, tied=True)
         if self.extra:
-            host.run([*install, "--constraint", lock, *self.extra], env=settings, timeout=3600, hint=HINT)
+            host.run([*install, "--constraint", lock, *self.extra], env=settings, timeout=3600, hint=HINT, tied=True)
         self._add_path(host)
         if cache:
             host.remove(CACHE)
@@ -86,6 +86,7 @@ class Environment(Base):
                 [self.uv, "venv", "--quiet", "--no-project", "--python", self.python, self.directory],
                 env={**settings, "UV_PYTHON_INSTALL_DIR": "/opt/mlflow-onprem/python"},
                 timeout=1800,
+                tied=True,
             )
         except CommandFailed as failed:
             if self.python.startswith("/"):

@@ -62,7 +62,12 @@ def parse_go_version(text: str) -> tuple[int, int]:
 
 
 def _make(host: Host, kept: str, version: str, on_progress: Callable[[str], None]) -> None:
-    work = f"{os.environ.get('TMPDIR', '/var/tmp')}/mlflow-onprem-build-{os.getpid()}"  # noqa: S108 - root's own folder, 0700
+    place, prefix = os.environ.get("TMPDIR", "/var/tmp"), "mlflow-onprem-build-"  # noqa: S108 - root's own folder, 0700
+    for name in host.listdir(place):
+        # What a build left that was killed: its name has the pid of a process that is no more.
+        if name.startswith(prefix) and host.stat(f"/proc/{name.removeprefix(prefix)}") is None:
+            host.remove(f"{place}/{name}")
+    work = f"{place}/{prefix}{os.getpid()}"
     host.remove(work)
     host.mkdir(work, mode=0o700, owner="root", group="root")
     try:
@@ -75,7 +80,7 @@ def _make(host: Host, kept: str, version: str, on_progress: Callable[[str], None
         host.mkdir(f"{work}/temporary", mode=0o700, owner="root", group="root")
         go = _go(host, env)
         on_progress(f"building MinIO {version} from source with {go[-1]} (some minutes, once)")
-        host.run(["nice", "-n", "10", *go, "install", f"{MODULE}@{version}"], env=env, timeout=3600, hint=HINT)
+        host.run(["nice", "-n", "10", *go, "install", f"{MODULE}@{version}"], env=env, timeout=3600, hint=HINT, tied=True)
         built = f"{work}/bin/minio"
         if not runs(host, built):
             raise OnPremError(f"MinIO {version} was built and does not run here", HINT)

@@ -122,4 +122,4 @@ class Schema(Base):
 
     def _run(self, host: Host, options: list[str], *, timeout: float, hint: str = "") -> str:
         argv = [self.python, "-m", "mlflow_onprem_server.schema", *options]
-        return host.run(argv, user=self.user, env={**dict(self.environment), "HOME": "/var/lib/mlflow"}, timeout=timeout, hint=hint).out
+        return host.run(argv, user=self.user, env={**dict(self.environment), "HOME": "/var/lib/mlflow"}, timeout=timeout, hint=hint, tied=True).out

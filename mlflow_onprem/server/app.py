@@ -106,6 +106,8 @@ def _open_stores(settings: Settings) -> None:
 
     handlers._get_tracking_store(settings.database_uri, environment.default_artifact_root(settings))
     handlers._get_model_registry_store(settings.database_uri)
+    # boto3's first client takes a second, and each of the requests that wait for a new worker would make one of its own.
+    handlers._get_artifact_repo_mlflow_artifacts().s3_client()
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:

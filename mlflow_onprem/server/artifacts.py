@@ -8,6 +8,7 @@ advertised is the class; this one does the same work without those capabilities.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities import FileInfo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -27,6 +28,10 @@ class ProxiedS3ArtifactRepository(StreamsToS3, ArtifactRepository):  # type: ign
     def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
         super().__init__(artifact_uri, tracking_uri, registry_uri)
         self._s3 = PatientS3ArtifactRepository(s3_uri(artifact_uri), tracking_uri=tracking_uri, registry_uri=registry_uri)
+
+    def s3_client(self) -> Any:
+        """The client behind it, for whoever wants it made beforehand."""
+        return self._s3._get_s3_client()
 
     def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
         """Upload one file."""

@@ -23,6 +23,10 @@ class PresignedS3ArtifactRepository(StreamsToS3, PatientS3ArtifactRepository):
         super().__init__(s3_uri(artifact_uri), tracking_uri=tracking_uri, registry_uri=registry_uri)
         self._s3 = self
 
+    def s3_client(self) -> Any:
+        """The client behind it, for whoever wants it made beforehand."""
+        return self._get_s3_client()
+
     def _get_s3_client(self) -> Any:
         return _PublicSigner(super()._get_s3_client(), _get_s3_client(s3_endpoint_url=os.environ["ONPREM_PUBLIC_S3_URL"]))
 

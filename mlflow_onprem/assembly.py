@@ -61,7 +61,7 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
             found = external.adopted(found)
     except NotVisible:
         found = credentials_module.invent(credentials_module.read_dates(host))
-    sql = SqlSession(host, *_administrator(config, found))
+    sql = SqlSession(host, *_administrator(config, found.postgres_password))
     if host.is_root and (config.postgres.mode == "external" or host.stat(f"/var/run/postgresql/.s.PGSQL.{config.postgres.port}")):
         sql.start()  # it loads while we look at the rest
     facts = facts_module.gather(host, python=config.mlflow.python, wanted_postgres=config.postgres.version, postgres_port=config.postgres.port)
@@ -70,7 +70,8 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
         units += [postgres.unit(facts), postgres.BOOT_UNIT]
     ours = config.minio.mode == "local"
     access_key, secret_key = (found.minio_root_user, found.minio_root_password) if ours else (found.s3_access_key, found.s3_secret_key)
-    to = Connections(Systemd(host, tuple(units)), sql, MinioStore(minio.endpoint(config.minio), access_key, secret_key, config.minio.region))
+    store = MinioStore(minio.endpoint(config.minio), access_key, secret_key, config.minio.region)
+    to = Connections(Systemd(host, tuple(units)), sql, store, lambda password: login(host, config, password))
     adopting = adoption.look(host, config, facts, sql)
     if adopting is not None:
         facts = adoption.facts_of(adopting, facts)
@@ -80,13 +81,22 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
     return Assembly(config, found, facts, external, to, stack, sql, adopting)
 
 
-def _administrator(config: Config, credentials: Credentials) -> tuple[dict[str, str | Secret], str | None]:
+def _administrator(config: Config, password: Secret) -> tuple[dict[str, str | Secret], str | None]:
     """How to connect as the one who may make roles and databases, and as which account of the operating system."""
     if config.postgres.mode == "local":
         return {"host": "/var/run/postgresql", "port": str(config.postgres.port), "user": "postgres"}, "postgres"
     parts = urlsplit(config.postgres.url or "")
     parameters: dict[str, str | Secret] = {"host": parts.hostname or "", "port": str(parts.port or 5432), "user": parts.username or ""}
-    return {**parameters, "password": credentials.postgres_password, **dict(parse_qsl(parts.query))}, None
+    return {**parameters, "password": password, **dict(parse_qsl(parts.query))}, None
+
+
+def login(host: LocalHost, config: Config, password: Secret) -> SqlSession:
+    """A session of the role that MLflow has, with this password: over TCP, the only way on which one counts."""
+    if config.postgres.mode == "external":
+        parameters, _ = _administrator(config, password)
+        return SqlSession(host, parameters, None)
+    settings = config.postgres
+    return SqlSession(host, {"host": "127.0.0.1", "port": str(settings.port), "user": settings.user, "password": password}, None)
 
 
 def _uv() -> str:

@@ -163,8 +163,9 @@ def _taking(credentials: Credentials, source: Credentials, scope: Iterable[str])
     """The credentials with the values, and their dates, of these groups from the other ones."""
     groups = tuple(scope)
     fields = {name: getattr(source, name) for group in groups for each in GROUPS[group].values() for name in each}
+    kept = {name: date for name, date in credentials.dates.items() if name not in names(groups)}
     dates = {name: source.dates[name] for name in names(groups) if name in source.dates}
-    return dataclasses.replace(credentials, **fields, dates={**credentials.dates, **dates})
+    return dataclasses.replace(credentials, **fields, dates={**kept, **dates})
 
 
 # on disk -------------------------------------------------------------------------------------------------------------

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlflow_onprem.commands.rotate import Age, Rotated
+from mlflow_onprem.secret_age import Age
+
+if TYPE_CHECKING:
+    from mlflow_onprem.commands.rotate import Rotated
 
 
 def rotated_json(done: Rotated) -> dict[str, Any]:

@@ -44,7 +44,8 @@ def create(
     made = write(host, load(config).config, target, release or here, cpu, lambda text: print(f"  {text}", file=sys.stderr, flush=True))
     body = dataclasses.asdict(made)
     text = (
-        f"{made.path}: {made.size / 1e6:.0f} MB, {made.packages} packages, {made.wheels} wheels for {made.release} ({made.architecture}), in {made.seconds:.0f} s.\n"
+        f"{made.path}: {made.size / 1e6:.0f} MB, {made.packages} packages and {made.wheels} wheels for {made.release} ({made.architecture}), "
+        f"in {made.seconds:.0f} s.\n"
         f"On the other host: tar xf {target.name} bootstrap && sudo ./bootstrap --bundle {target.name} && sudo mlflow-onprem install"
     )
     emit("bundle create", body, text, as_json=as_json)

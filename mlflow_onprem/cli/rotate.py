@@ -33,14 +33,16 @@ def rotate_credentials(
     from mlflow_onprem.config_file import load
     from mlflow_onprem.credentials import GROUPS, read_dates
     from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.secret_age import due as due_groups
+    from mlflow_onprem.secret_age import ours
 
     loaded, host = load(config), LocalHost()
     with exclusive(), progress.make(verbose=verbose) as shown, interruptible(host, shown) as stop:
         host.on_say, host.on_progress = shown.say, shown.transfer
         scope = (only.value,) if only is not None else tuple(GROUPS)
         if due:
-            old = rotate.due(read_dates(host), loaded.config.rotation.every)
-            scope = tuple(group for group in scope if group in old)
+            old = due_groups(read_dates(host), loaded.config.rotation.every)
+            scope = tuple(group for group in scope if group in old and group in ours(loaded.config))
         done = rotate.Rotator(host, loaded.config, shown.event, stop).rotate(scope)
     emit("rotate-credentials", render_rotation.rotated_json(done), render_rotation.rotated_text(done), as_json=as_json)
     return ExitCode.OK

@@ -72,18 +72,24 @@ def status(
     as_json: JsonOption = False,
 ) -> int:
     """Ask 9000, 5432 and 5000 whether they really serve. Needs no root."""
-    from mlflow_onprem import health, render
+    from mlflow_onprem import health, render, render_rotation
     from mlflow_onprem.assembly import probes_and_systemd
     from mlflow_onprem.config_file import load
+    from mlflow_onprem.credentials import UNFINISHED, read_dates
     from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.secret_age import ages
 
-    asked, systemd = probes_and_systemd(LocalHost(), load(config).config)
+    loaded, host = load(config).config, LocalHost()
+    asked, systemd = probes_and_systemd(host, loaded)
     if watch:
         if as_json:
             raise ConfigError("--json prints one object and ends; it does not watch", "leave out --watch, or --json")
         return watch_status(systemd, asked)
     verdicts = health.look(systemd, asked)
     healthy = all(each.healthy for each in verdicts)
-    body = {"healthy": healthy, "services": [render.verdict_json(each) for each in verdicts]}
-    emit("status", body, render.status_text(verdicts), as_json=as_json)
+    dates = read_dates(host)
+    secrets = ages(dates, loaded)
+    body = {"healthy": healthy, "services": [render.verdict_json(each) for each in verdicts], "secrets": render_rotation.ages_json(secrets)}
+    text = f"{render.status_text(verdicts)}\n\n{render_rotation.ages_text(secrets, dates.get(UNFINISHED))}".rstrip()
+    emit("status", body, text, as_json=as_json)
     return ExitCode.OK if healthy else ExitCode.UNHEALTHY

@@ -75,7 +75,7 @@ def _upgrade(config: str | None, as_json: bool, verbose: bool, no_backup: bool) 
                 emit("upgrade", render_upgrade.check_json(found), said or render_upgrade.check_text(found), as_json=as_json)
                 return ExitCode.OK
             preflight.check(host, assembly, migrating(assembly.stack))
-            make = None if no_backup else lambda used: _backup(host, assembly, used, shown)
+            make = None if no_backup else lambda: _backup(host, assembly, shown)
             done = command.upgrade(host, assembly, shown.event, make, stop)
         finally:
             assembly.close()
@@ -101,18 +101,15 @@ def recover(host: LocalHost, settings: Config, shown: Progress) -> None:
             assembly.close()
 
 
-def _backup(host: LocalHost, assembly: Assembly, used: Config, shown: Progress) -> str:
-    """A backup where the configuration wants them, under the name of the version in use."""
-    import dataclasses
-
+def _backup(host: LocalHost, assembly: Assembly, shown: Progress) -> str:
+    """A backup where the configuration wants them; its ID."""
     from mlflow_onprem.backup import workplace
     from mlflow_onprem.cli.backup import _keys, _repository
     from mlflow_onprem.commands import backup, backup_create
 
-    place = used.backup.to
-    repository = _repository(host, used, place, None)
-    keys = _keys(host, used, None, None, None)
-    work = workplace.enter(host, used, repository, keys, dataclasses.replace(assembly, config=used))
+    settings = assembly.config
+    repository = _repository(host, settings, settings.backup.to, None)
+    work = workplace.enter(host, settings, repository, _keys(host, settings, None, None, None), assembly)
     made = backup_create.create(work, shown.event)
     backup.remember(host, repository)
     return made.manifest.id

@@ -167,7 +167,8 @@ def publish(making: _Making) -> Manifest:
         host=facts.names[0],
         codename=facts.codename,
         made_by=__version__,
-        mlflow=config.mlflow.version,
+        # What runs here, which is not what the configuration wants between an edit of it and the upgrade.
+        mlflow=environment.rpartition("-")[0] or config.mlflow.version,
         lock=environment,
         python=config.mlflow.python,
         object_store=(work.host.readlink("/opt/mlflow-onprem/object-store/current") or "external") if config.minio.mode == "local" else "external",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 
 from mlflow_onprem import credentials as credentials_module
 from mlflow_onprem import engine, health
@@ -14,7 +14,7 @@ from mlflow_onprem.assembly import Assembly, assemble
 from mlflow_onprem.commands import rotate_proof
 from mlflow_onprem.config import Config
 from mlflow_onprem.credentials import GROUPS, Credentials, Stage
-from mlflow_onprem.errors import ConfigError, Interrupted, OnPremError, Refused
+from mlflow_onprem.errors import Interrupted, OnPremError, Refused
 from mlflow_onprem.host import LocalHost
 from mlflow_onprem.stages import inputs
 
@@ -70,6 +70,7 @@ class Rotator:
             if not changing and not finished and len(wanted) == 1:
                 raise Refused(f"{wanted[0]}: {skipped[0][1]}")
             if changing:
+                found = self._changed_elsewhere(found, new, changing)
                 # What is down or changed by hand is put right first: a rotation starts from a stack that works.
                 self._converge(found)
                 _, tried = self.finish(credentials_module.begin(found, changing, new))
@@ -87,6 +88,8 @@ class Rotator:
             except Interrupted:
                 raise
             except OnPremError as failed:
+                if self._load().rotation is None:  # not even written down, so nothing uses it
+                    raise _taken_back(failed) from failed
                 if back or stage not in (Stage.PENDING, Stage.CURRENT):
                     raise _half_way(failed, back=back, since=failure) from failed
                 failure = failed
@@ -95,11 +98,7 @@ class Rotator:
                 credentials = credentials_module.advance(credentials)
         self._converge(credentials)
         if failure is not None:
-            raise TakenBack(
-                f"nothing was rotated: {failure.message}. Every secret is what it was before, the new ones are withdrawn",
-                failure.hint,
-                failure.output,
-            ) from failure
+            raise _taken_back(failure) from failure
         return credentials, tuple(refused)
 
     def _step(self, credentials: Credentials) -> list[str]:
@@ -126,6 +125,15 @@ class Rotator:
             raise Refused("there are no credentials yet: nothing is installed here", "sudo mlflow-onprem install")
         return credentials_module.parse(text.decode())
 
+    def _changed_elsewhere(self, found: Credentials, new: Credentials, scope: Iterable[str]) -> Credentials:
+        """Where a database that is not ours already wants the new password of the user's file, that is the one in use."""
+        if self.config.postgres.mode == "local" or "postgres" not in scope:
+            return found
+        assembly = assemble(self.host, self.config, found)
+        assembly.close()
+        old_counts, new_counts = (rotate_proof.logs_in(self.host, assembly, each.postgres_password) for each in (found, new))
+        return dataclasses.replace(found, postgres_password=new.postgres_password) if new_counts and not old_counts else found
+
     def _new_values(self, found: Credentials, scope: Iterable[str]) -> tuple[Credentials, list[tuple[str, str]]]:
         """Invented values, for services that are not ours those of the user's files; and the groups that have nothing to change to."""
         external = inputs.read(self.host, self.config)
@@ -150,45 +158,9 @@ def finish_interrupted(host: LocalHost, config: Config, watch: engine.Watch, sto
     return True
 
 
-def due(dates: Mapping[str, str], every: str | None, now: datetime | None = None) -> tuple[str, ...]:
-    """The groups with a secret as old as `every` (90d, 12w), or of unknown age. Raises ConfigError where that is not set."""
-    if every is None:
-        raise ConfigError("--due needs [rotation] every in the configuration", 'for instance every = "90d"; or leave --due out')
-    limit = (now or datetime.now(timezone.utc)) - timedelta(days=int(every[:-1]) * (7 if every[-1] == "w" else 1))
-    return tuple(group for group in GROUPS if any(name not in dates or parse_date(dates[name]) <= limit for name in GROUPS[group]))
-
-
-@dataclass(frozen=True)
-class Age:
-    """One secret: since when it is what it is, how many whole days that is, whether it is due (None where no age is set)."""
-
-    name: str
-    since: str
-    days: int
-    due: bool | None
-
-
-def ages(dates: Mapping[str, str], config: Config, now: datetime | None = None) -> tuple[Age, ...]:
-    """The secrets that this configuration has, oldest first."""
-    today = now or datetime.now(timezone.utc)
-    every = config.rotation.every
-    old = due(dates, every, today) if every is not None else ()
-    absent = [
-        *(["minio-root-password"] if config.minio.mode == "external" else []),
-        *([] if config.mlflow.auth.enabled else ["mlflow-admin-password"]),
-    ]
-    found = [
-        Age(name, dates[name], (today - parse_date(dates[name])).days, group in old if every is not None else None)
-        for group in GROUPS
-        for name in GROUPS[group]
-        if name in dates and name not in absent
-    ]
-    return tuple(sorted(found, key=lambda each: each.since))
-
-
-def parse_date(text: str) -> datetime:
-    """A date as the credentials file has it."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+def _taken_back(failed: OnPremError) -> TakenBack:
+    text = f"nothing was rotated: {failed.message}. Every secret is what it was before, and no new one is accepted"
+    return TakenBack(text, failed.hint, failed.output)
 
 
 def _half_way(failed: OnPremError, *, back: bool, since: OnPremError | None) -> OnPremError:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 
-from mlflow_onprem.assembly import Assembly
-from mlflow_onprem.credentials import ROOT, Credentials
+from mlflow_onprem.assembly import Assembly, login
+from mlflow_onprem.credentials import ROOT
 from mlflow_onprem.errors import OnPremError
 from mlflow_onprem.host import LocalHost
 from mlflow_onprem.mlflow_api import ApiError, MlflowApi, local_url
 from mlflow_onprem.object_store import MinioStore, StoreRefused
 from mlflow_onprem.secret import Secret
-from mlflow_onprem.sql import SqlError, SqlSession
+from mlflow_onprem.sql import SqlError
 from mlflow_onprem.stages import minio
 
 FOLDER = "mlflow-onprem-proof"
@@ -56,8 +56,8 @@ def withdrawn(host: LocalHost, assembly: Assembly) -> list[str]:
     if config.minio.mode == "local" and other.s3_access_key != found.s3_access_key:
         _must(not assembly.to.store.key_works(other.s3_access_key, other.s3_secret_key, config.minio.bucket), "S3 access key")
         refused.append("s3-access-key")
-    if config.postgres.mode == "local" and other.postgres_password != found.postgres_password and _logs_in(host, assembly, found):
-        _must(not _logs_in(host, assembly, other), "password of the PostgreSQL role")
+    if other.postgres_password != found.postgres_password and logs_in(host, assembly, found.postgres_password):
+        _must(not logs_in(host, assembly, other.postgres_password), "password of the PostgreSQL role")
         refused.append("postgres-password")
     if config.mlflow.auth.enabled and other.mlflow_admin_password != found.mlflow_admin_password:
         _must(not any(_administers(assembly, other.mlflow_admin_password) for _ in range(TRIES)), "password of MLflow's administrator")
@@ -77,13 +77,11 @@ def _must(dead: bool, what: str) -> None:
         raise OnPremError(f"the {what} that was withdrawn is still accepted", "look for a second server that answers on that port")
 
 
-def _logs_in(host: LocalHost, assembly: Assembly, credentials: Credentials) -> bool:
-    """Over TCP, the only way on which the role's password counts."""
-    settings = assembly.config.postgres
-    password: dict[str, str | Secret] = {"user": settings.user, "password": credentials.postgres_password}
-    session = SqlSession(host, {"host": "127.0.0.1", "port": str(settings.port), **password}, None)
+def logs_in(host: LocalHost, assembly: Assembly, password: Secret) -> bool:
+    """Whether PostgreSQL lets MLflow's role in with this password."""
+    session = login(host, assembly.config, password)
     try:
-        session.query(settings.database, "SELECT 1")
+        session.query(assembly.external.database or assembly.config.postgres.database, "SELECT 1")
     except SqlError:
         return False
     finally:

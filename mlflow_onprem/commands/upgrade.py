@@ -16,7 +16,6 @@ from mlflow_onprem.commands import upgrade_journal as journals
 from mlflow_onprem.commands.upgrade_back import take_back, taken_back
 from mlflow_onprem.commands.upgrade_journal import OPENING
 from mlflow_onprem.commands.upgrade_steps import BEFORE, CHANGES, Upgrading, Watch, finish, open_doors, step
-from mlflow_onprem.config import Config
 from mlflow_onprem.errors import Interrupted, OnPremError, Refused
 from mlflow_onprem.host import LocalHost
 
@@ -35,10 +34,10 @@ class Upgraded:
     steps: tuple[tuple[str, float], ...]
 
 
-def upgrade(host: LocalHost, assembly: Assembly, watch: Watch, make_backup: Callable[[Config], str] | None, stop: threading.Event) -> Upgraded:
+def upgrade(host: LocalHost, assembly: Assembly, watch: Watch, make_backup: Callable[[], str] | None, stop: threading.Event) -> Upgraded:
     """Bring the host to what the configuration wants. Call it with both locks held, after `recover` and `upgrade_check.check`.
 
-    `make_backup` is given the configuration as it is in use now and returns the backup's ID. Raises RolledBack, or whatever failed before the old
+    `make_backup` returns the ID of the backup it made. Raises RolledBack, or whatever failed before the old
     stack was touched.
     """
     making = Upgrading(host, assembly, watch, make_backup, installed_version(host), time.monotonic())

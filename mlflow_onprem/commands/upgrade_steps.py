@@ -16,7 +16,6 @@ from mlflow_onprem.commands import upgrade_journal as journals
 from mlflow_onprem.commands.doctor import client_day
 from mlflow_onprem.commands.doctor.finding import BAD
 from mlflow_onprem.commands.upgrade_journal import CHANGING, MLFLOW, OPENING, STOPPING, Journal
-from mlflow_onprem.config import Config
 from mlflow_onprem.engine import Event, Stack
 from mlflow_onprem.errors import CommandFailed, OnPremError, Unhealthy
 from mlflow_onprem.host import LocalHost
@@ -46,7 +45,7 @@ class Upgrading:
     host: LocalHost
     assembly: Assembly
     watch: Watch
-    make_backup: Callable[[Config], str] | None
+    make_backup: Callable[[], str] | None
     version: str
     started: float
     journal: Journal | None = None
@@ -96,11 +95,9 @@ def step(making: Upgrading, name: str, do: Callable[[Upgrading], None]) -> None:
 
 
 def back_up(making: Upgrading) -> None:
-    """A whole backup, of the old version by its own name."""
+    """A whole backup, by the name of the version in use."""
     if making.make_backup is not None:
-        config = making.assembly.config
-        used = config.model_copy(update={"mlflow": config.mlflow.model_copy(update={"version": making.version})})
-        making.backup = making.make_backup(used)
+        making.backup = making.make_backup()
 
 
 def build(making: Upgrading) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 from mlflow_onprem.host import Host
 from mlflow_onprem.mlflow_api import ApiError
 from mlflow_onprem.resource import Base, Unknown
+from mlflow_onprem.resources.database import scram_verifier
 from mlflow_onprem.secret import Secret
 from mlflow_onprem.sql import Sql, SqlError
 
@@ -38,8 +40,8 @@ class Program:
 
 
 @dataclass(frozen=True)
-class AdministratorState:
-    """The password that MLflow accepts."""
+class PasswordState:
+    """The password that is accepted."""
 
     password: Secret
 
@@ -49,7 +51,7 @@ class Administrator(Base):
     """The administrator's password, changed through MLflow's API with one of `known`; where none of them is let in, in MLflow's store of accounts."""
 
     username: str
-    want: AdministratorState | None
+    want: PasswordState | None
     known: tuple[Secret, ...]
     api: Callable[[Secret], Api]
     program: Program
@@ -58,7 +60,7 @@ class Administrator(Base):
     def name(self) -> str:
         return f"account:{self.username}"
 
-    def observe(self, host: Host) -> AdministratorState | Unknown | None:
+    def observe(self, host: Host) -> PasswordState | Unknown | None:
         if not host.is_root:
             return Unknown("only root knows the administrator's password", hidden=True)
         if self.want is None:
@@ -68,10 +70,10 @@ class Administrator(Base):
         except ApiError as refused:
             if refused.status != 401:
                 raise
-            return AdministratorState(Secret("another"))
+            return PasswordState(Secret("another"))
         return self.want
 
-    def apply(self, host: Host, have: AdministratorState | None) -> None:
+    def apply(self, host: Host, have: PasswordState | None) -> None:
         if self.want is None:
             return
         new = self.want.password
@@ -125,3 +127,52 @@ class Closed(Base):
 
     def apply(self, host: Host, have: ClosedState | None) -> None:
         self.program.run(host, "rewrap")
+
+
+class Session(Sql, Protocol):
+    """A session of its own, to be closed."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class OwnPassword(Base):
+    """The password of a role on a server that is not ours, which the role changes itself while the old one lets it in."""
+
+    role: str
+    database: str
+    login: Callable[[Secret], Session]
+    want: PasswordState | None
+    known: tuple[Secret, ...]
+
+    @property
+    def name(self) -> str:
+        return f"role:{self.role}"
+
+    def observe(self, host: Host) -> PasswordState | Unknown | None:
+        if not host.is_root:
+            return Unknown("only root knows the password of the role", hidden=True)
+        if self.want is None or self._ask(self.want.password, "SELECT 1"):
+            return self.want
+        if any(self._ask(each, "SELECT 1") for each in self.known):
+            return PasswordState(Secret("another"))
+        return Unknown("PostgreSQL lets the role in with neither its old nor its new password")
+
+    def apply(self, host: Host, have: PasswordState | None) -> None:
+        if self.want is not None:
+            verifier = Secret(scram_verifier(self.want.password.reveal(), secrets.token_bytes(16)))
+            for each in self.known:
+                if self._ask(each, "ALTER ROLE {role} PASSWORD {verifier}", {"role": self.role}, {"verifier": verifier}):
+                    return
+
+    def _ask(self, password: Secret, statement: str, *values: dict[str, Any]) -> bool:
+        session = self.login(password)
+        try:
+            session.query(self.database, statement, *values)
+        except SqlError as failed:
+            if failed.unreachable:
+                return False
+            raise
+        finally:
+            session.close()
+        return True

@@ -14,7 +14,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from . import environment, keyring, shortcuts
+from . import database, environment, keyring, shortcuts
 from .settings import Settings, SettingsError, read
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def _create(exit_code: int) -> ASGIApp:
     try:
         settings = read(os.environ)
         environment.apply(settings)
+        database.accept_other_password()
         shortcuts.install(accounts=settings.auth)
         app = _with_accounts() if settings.auth else _without_accounts()
         keyring.install(settings)

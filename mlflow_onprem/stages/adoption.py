@@ -24,12 +24,12 @@ from mlflow_onprem.resources.adoption import (
     CopyState,
     HandStarted,
     OwnedTree,
-    ProxiedRoots,
     TreeState,
     is_ours_to_stop,
     opens_everything,
     stamp,
 )  # fmt: skip
+from mlflow_onprem.resources.artifact_addresses import ProxiedRoots
 from mlflow_onprem.resources.processes import holders
 from mlflow_onprem.resources.schema import Schema
 from mlflow_onprem.resources.services import Service

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlflow_onprem.object_store import ObjectStore
+from mlflow_onprem.resources.rotation import Session
+from mlflow_onprem.secret import Secret
 from mlflow_onprem.sql import Sql
 from mlflow_onprem.systemd import Systemd
 
@@ -16,3 +19,5 @@ class Connections:
     systemd: Systemd
     sql: Sql
     store: ObjectStore
+    #: The database of an external server with another password of its role.
+    login: Callable[[Secret], Session] | None = None

@@ -19,7 +19,7 @@ from mlflow_onprem.resources.accounts import SystemUser, SystemUserState
 from mlflow_onprem.resources.environment import Environment, EnvironmentState, lock_key
 from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState, Symlink, SymlinkState
 from mlflow_onprem.resources.modules import Modules, ModulesState, digest_of
-from mlflow_onprem.resources.rotation import Administrator, AdministratorState, Closed, Program
+from mlflow_onprem.resources.rotation import Administrator, Closed, PasswordState, Program
 from mlflow_onprem.resources.schema import NEWEST, Schema, SchemaState
 from mlflow_onprem.resources.services import Service, ServiceState, digest
 from mlflow_onprem.secret import Secret
@@ -34,7 +34,7 @@ MODULES = "/opt/mlflow-onprem/server"
 UNIT = "/etc/systemd/system/mlflow.service"
 SERVER = "mlflow_onprem_server"
 #: Files that a worker reads when it starts; for all others the service itself has to start anew.
-REREAD = ("s3-credentials", "flask-secret-key", "kek-passphrase", "webhook-key")
+REREAD = ("s3-credentials", "flask-secret-key", "kek-passphrase", "webhook-key", "pgpass")
 
 
 def lock(version: str, own: tuple[tuple[str, str], ...] = ()) -> str:
@@ -108,6 +108,7 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
         Directory(f"{ETC}/mlflow", DirectoryState(Mode(0o750), "root", "mlflow")),
         Directory("/var/lib/mlflow", DirectoryState(Mode(0o700), "mlflow", "mlflow")),
         *files,
+        *_other_password(config, credentials),
         Schema(
             to.sql,
             config.postgres.database if config.postgres.mode == "local" else external.database,
@@ -139,7 +140,7 @@ def _rotation(config: Config, credentials: Credentials, facts: Facts, external: 
     database = config.postgres.database if config.postgres.mode == "local" else external.database
     name, url = credentials.mlflow_admin, local_url(config)
     new, *old = accepted(credentials, "mlflow_admin_password")
-    account = Administrator(name, AdministratorState(new), tuple(old), lambda password: MlflowApi(url, name, password), program)
+    account = Administrator(name, PasswordState(new), tuple(old), lambda password: MlflowApi(url, name, password), program)
     return (Closed(to.sql, database, program), *([account] if config.mlflow.auth.enabled else []))
 
 
@@ -219,12 +220,21 @@ def _files(config: Config, credentials: Credentials, facts: Facts, external: Ext
     if config.mlflow.auth.enabled:
         files["admin-password"] = Secret(credentials.mlflow_admin_password.reveal() + "\n")
     if config.postgres.mode == "external":
-        files["pgpass"] = _pgpass(credentials.postgres_password)
+        files["pgpass"] = _pgpass(accepted(credentials, "postgres_password")[0])
     return (
         File(f"{ETC}/mlflow.env", FileState(Text(header + settings), Mode(0o644), "root", "root")),
         File(f"{ETC}/mlflow/auth.ini", FileState(Text(_auth_ini(config, credentials, external)), Mode(0o640), "root", "mlflow")),
         *(File(f"{ETC}/mlflow/{name}", FileState(value, Mode(0o600), "mlflow", "mlflow")) for name, value in files.items()),
     )
+
+
+def _other_password(config: Config, credentials: Credentials) -> tuple[File, ...]:
+    """For a database that is not ours, the other password that may count while its role gets a new one (server/database.py)."""
+    if config.postgres.mode == "local":
+        return ()
+    _, *others = accepted(credentials, "postgres_password")
+    state = FileState(_pgpass(others[0]), Mode(0o600), "mlflow", "mlflow") if others else None
+    return (File(f"{ETC}/mlflow/pgpass-other", state),)
 
 
 def _pgpass(password: Secret) -> Secret:

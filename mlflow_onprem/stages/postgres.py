@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from mlflow_onprem.config import Config
-from mlflow_onprem.credentials import Credentials
+from mlflow_onprem.credentials import Credentials, Stage, accepted
 from mlflow_onprem.facts import CLUSTER_NOTE, Facts
 from mlflow_onprem.resource import Mode, Resource, Text
 from mlflow_onprem.resources.database import Database, DatabaseState, Role, RoleState, SettingsInForce
 from mlflow_onprem.resources.files import BlockState, Directory, DirectoryState, File, FileState, MarkedBlock
 from mlflow_onprem.resources.overrides import Overrides
+from mlflow_onprem.resources.rotation import OwnPassword, PasswordState
 from mlflow_onprem.resources.services import Service, ServiceState
 from mlflow_onprem.stages.connections import Connections
 from mlflow_onprem.stages.inputs import External
@@ -56,7 +57,7 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
     if settings.mode == "external":
         # The tracking database is its owner's gift; the accounts' own one is made beside it where the role may.
         gift = external.database
-        return tuple(
+        return _new_password(credentials, external, to) + tuple(
             Database(to.sql, name, DatabaseState(owner=external.role), holds_data=True, maintenance=gift, ours=False)
             for name in (gift, *databases(config)[1:])
         )
@@ -80,6 +81,15 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
         Role(to.sql, user, RoleState(login=True, superuser=False, create_role=False, password=credentials.postgres_password), holds_data=True),
         *(Database(to.sql, name, DatabaseState(owner=user), holds_data=True) for name in databases(config)),
     )
+
+
+def _new_password(credentials: Credentials, external: External, to: Connections) -> tuple[Resource, ...]:
+    """What a rotation that has its new values in use wants of a server that is not ours: the password of the user's own file."""
+    rotation = credentials.rotation
+    if rotation is None or rotation.stage is not Stage.CURRENT or "postgres" not in rotation.scope or to.login is None:
+        return ()
+    new, *old = accepted(credentials, "postgres_password")
+    return (OwnPassword(external.role, external.database, to.login, PasswordState(new), tuple(old)),)
 
 
 DROP_IN = """\

@@ -86,5 +86,7 @@ def start(server: Sandbox) -> None:
 def work(server: Sandbox) -> list[dict[str, Any]]:
     """Log what people would have logged by then; what is known of each run."""
     server.push(WORK, "/root/work.py")
-    answer: list[dict[str, Any]] = json.loads(server.run(["/opt/mlflow/bin/python", "/root/work.py"], env=ENVIRONMENT, timeout=600).out.splitlines()[-1])
+    answer: list[dict[str, Any]] = json.loads(
+        server.run(["/opt/mlflow/bin/python", "/root/work.py"], env=ENVIRONMENT, timeout=600).out.splitlines()[-1]
+    )
     return answer

@@ -31,7 +31,9 @@ def main() -> None:
                 mlflow.log_artifact(f"{folder}/data.bin", "inputs")
                 model = mlflow.pyfunc.log_model(name="model", python_model=Double(), registered_model_name=f"model-{name}", pip_requirements=[])
                 sha = hashlib.sha256(content).hexdigest()
-                runs.append({"run_id": run.info.run_id, "loss": number + 0.25, "sha256": sha, "model_id": model.model_id, "uri": run.info.artifact_uri})
+                runs.append(
+                    {"run_id": run.info.run_id, "loss": number + 0.25, "sha256": sha, "model_id": model.model_id, "uri": run.info.artifact_uri}
+                )
         with mlflow.start_span("answer") as span:
             span.set_inputs({"question": 6})
             span.set_outputs(42)

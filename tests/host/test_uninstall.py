@@ -16,8 +16,8 @@ pytestmark = pytest.mark.host
 #: Logs, caches and the package manager's own books are not what a host is: they are left out of the comparison.
 IGNORED = (
     "/proc", "/sys", "/dev", "/run", "/tmp", "/root", "/var/tmp", "/var/log", "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd",
-    "/var/lib/ucf", "/var/cache/shared", "/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/subuid-", "/etc/subgid-", "/etc/ld.so.cache",
-    "/var/backups", "/etc/.pwd.lock", "/var/lib/postgresql/*/main/pg_wal/*",
+    "/var/lib/ucf", "/var/cache/shared", "/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/subuid-", "/etc/subgid-",
+    "/etc/ld.so.cache", "/var/backups", "/etc/.pwd.lock", "/var/lib/postgresql/*/main/pg_wal/*",
 )  # fmt: skip
 SNAPSHOT = r"""
 cd /

@@ -1,0 +1,59 @@
+"""A bundle made on a connected machine is all that a host without a network needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlflow_onprem.commands.bundle import create
+from mlflow_onprem.config import Config, MinioSection
+from mlflow_onprem.host import LocalHost
+from mlflow_onprem.sandbox import Layer, Sandbox, product
+from tests.host import rest, steps
+from tests.host.conftest import RELEASE, HostFactory
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture(scope="module")
+def bundle(config: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Half a gigabyte, removed afterwards."""
+    url, sha256 = re.findall(r'"(.+)"', config)
+    target = tmp_path_factory.mktemp("bundle") / "bundle.tar"
+    create(LocalHost(), Config(minio=MinioSection(url=url, sha256=sha256)), target, RELEASE, "amd64", lambda _: None)
+    yield target
+    target.unlink()
+
+
+@pytest.fixture
+def alone(host: HostFactory, base: Layer, bundle: Path, config: str) -> Sandbox:
+    """A plain server that reaches nothing, with the bundle copied to it."""
+    server = host(base, network="isolated")
+    server.push(bundle, "/root/bundle.tar")
+    # The program is known by its sha256; where it once came from is out of reach.
+    server.write(product.CONFIG, re.sub(r'url = ".*"', 'url = "https://store.invalid/minio"', config))
+    server.run(["tar", "-x", "-f", "/root/bundle.tar", "-C", "/root", "bootstrap"])
+    return server
+
+
+def test_bootstrap_and_install_end_healthy_without_a_network(alone: Sandbox) -> None:
+    assert "default" not in alone.run(["ip", "route"]).out
+    alone.run(["/root/bootstrap", "--bundle", "/root/bundle.tar"], timeout=300)
+    steps.install(alone)
+    code, answer = steps.status(alone)
+    assert (code, answer["healthy"]) == (0, True)
+    assert rest.is_there(alone, rest.log(alone))
+    assert steps.plan(alone)[0] == 0
+    assert alone.run(["mlflow-onprem", "doctor"], ok=steps.ANY, timeout=180).code == 0
+
+
+def test_a_damaged_bundle_is_refused_before_anything_is_done(alone: Sandbox) -> None:
+    # One byte in the middle of the file.
+    alone.run(["dd", "if=/dev/zero", "of=/root/bundle.tar", "bs=1", "count=64", "seek=250000000", "conv=notrunc"])
+    refused = alone.run(["/root/bootstrap", "--bundle", "/root/bundle.tar"], ok=(1,), timeout=300)
+    assert "is damaged" in refused.err
+    assert alone.run(["ls", "/opt/mlflow-onprem"]).out.split() == ["bundle.new"]
+    assert alone.run(["which", "python3", "mlflow-onprem"], ok=steps.ANY).out == ""

@@ -1,0 +1,53 @@
+"""When a bundle is used: only for exactly what it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from mlflow_onprem.commands import bundle as command
+from mlflow_onprem.config import Config, MlflowSection
+from mlflow_onprem.errors import ConfigError
+from mlflow_onprem.host import LocalHost
+from mlflow_onprem.resources import bundle
+from tests.fakes import FakeHost
+
+FOLDER = bundle.FOLDER
+
+
+def test_without_a_bundle_nothing_changes() -> None:
+    host = FakeHost()
+    assert (bundle.pip_options(host, "a==1"), bundle.program(host, "0" * 64), bundle.apt_options(host, ("postgresql-15",))) == ([], None, [])
+
+
+def test_wheels_are_taken_for_the_very_lock_they_were_made_for() -> None:
+    host = FakeHost()
+    host.put(f"{FOLDER}/manifest.json", json.dumps({"locks": [hashlib.sha256(b"a==1").hexdigest()]}))
+    assert "--no-index" in bundle.pip_options(host, "a==1")
+    assert bundle.pip_options(host, "a==2") == [], "a later lock comes from the network again"
+
+
+def test_packages_are_taken_where_the_bundle_holds_all_of_them() -> None:
+    host = FakeHost()
+    host.put(f"{FOLDER}/debs/Packages", "Package: postgresql-15\nVersion: 1\n\nPackage: libpq5\nVersion: 1\n")
+    assert f"Dir::Etc::sourcelist={FOLDER}/apt.list" in bundle.apt_options(host, ("postgresql-15",))
+    assert bundle.apt_options(host, ("postgresql-15", "python3.11")) == []
+
+
+def test_a_program_is_known_by_its_digest() -> None:
+    host = FakeHost()
+    host.put(f"{FOLDER}/programs/{'a' * 64}", b"\x7fELF")
+    assert bundle.program(host, "a" * 64) == f"{FOLDER}/programs/{'a' * 64}"
+    assert bundle.program(host, "b" * 64) is None
+
+
+def test_a_release_without_the_configured_python_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "bundle.tar"
+    with pytest.raises(ConfigError, match=r"jammy has Python 3\.10"):
+        command.create(LocalHost(), Config(), target, "jammy", "amd64", lambda _: None)
+    with pytest.raises(ConfigError, match="no bundle for focal"):
+        command.create(LocalHost(), Config(mlflow=MlflowSection(python="3.10")), target, "focal", "amd64", lambda _: None)
+    assert not target.exists()

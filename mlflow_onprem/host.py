@@ -15,7 +15,6 @@ import shutil
 import signal
 import stat as stat_module
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -302,8 +301,10 @@ class LocalHost:
         """
         target = self.local(path)
         with self._changing(path):
-            descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-            temporary = Path(name)
+            # Always the same name: what a run left that was killed right here is taken up by the next.
+            temporary = target.with_name(f".{target.name}.new")
+            temporary.unlink(missing_ok=True)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     os.fchmod(file.fileno(), mode)
@@ -336,7 +337,7 @@ class LocalHost:
     def symlink(self, path: str, target: str) -> None:
         """Point a symlink somewhere else in one step."""
         link = self.local(path)
-        temporary = link.with_name(f".{link.name}.{os.getpid()}")
+        temporary = link.with_name(f".{link.name}.new")
         with self._changing(path):
             temporary.unlink(missing_ok=True)
             temporary.symlink_to(target)

@@ -26,20 +26,20 @@ def guide(host: LocalHost, assembly: Assembly) -> Guide | None:
     if assembly.config.postgres.mode != "local" or wanted is None or facts.postgres_version >= wanted:
         return None
     have = facts.postgres_version
-    made_by_apt = host.stat(f"/etc/postgresql/{wanted}/main") is None
-    drop = (
-        "the empty cluster that apt makes" if made_by_apt else f"look first that it is empty (pg_lsclusters): the cluster {wanted} main that is there"
+    return Guide(have, wanted, steps(have, wanted, there=host.stat(f"/etc/postgresql/{wanted}/main") is not None), way_back(have, wanted))
+
+
+def steps(have: int, wanted: int, *, there: bool) -> tuple[tuple[str, str], ...]:
+    """What to type, in order. `there`: a cluster of the wanted version exists already."""
+    room = (
+        f"sudo pg_dropcluster --stop {wanted} main",
+        "makes room; look first that it is empty: sudo -u postgres psql -l --cluster " + f"{wanted}/main",
     )
-    return Guide(have, wanted, steps(have, wanted, drop), way_back(have, wanted))
-
-
-def steps(have: int, wanted: int, drop: str = "the empty cluster that apt makes") -> tuple[tuple[str, str], ...]:
-    """What to type, in order."""
     return (
         ("sudo mlflow-onprem backup create", "everything, as it is now"),
-        (f"sudo apt-get install postgresql-{wanted}", "the new server beside the old one"),
+        (f"sudo apt-get install postgresql-{wanted}", "the new server beside the old one; where it makes a cluster of its own, ask this guide again"),
         ("sudo systemctl stop mlflow.service", "nobody writes from here on"),
-        (f"sudo pg_dropcluster --stop {wanted} main", f"makes room: {drop}"),
+        *([room] if there else []),
         (
             f"sudo pg_upgradecluster {have} main",
             "dump and restore: slow and safe. The new cluster takes the port; the old one is kept, stopped, on another port",

@@ -99,7 +99,7 @@ class Rotator:
         self._converge(credentials)
         if failure is not None:
             raise _taken_back(failure) from failure
-        return credentials, tuple(refused)
+        return credentials, tuple(dict.fromkeys(refused))
 
     def _step(self, credentials: Credentials) -> list[str]:
         rotation = credentials.rotation

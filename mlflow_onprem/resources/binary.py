@@ -86,6 +86,10 @@ class PinnedBinary(Base):
         host.mkdir(self.directory, mode=0o755, owner="root", group="root")
         target = host.local(self.path)
         host.remove(f"{self.directory}/manifest.json")
+        for name in host.listdir(self.directory):
+            # What a download left that was killed.
+            if name != self.program:
+                host.remove(f"{self.directory}/{name}")
         if isinstance(self.source, Build):
             minio_source.build(host, self.path, version=self.source.module_version)
         else:

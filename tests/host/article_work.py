@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import mlflow
-from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined]
+from mlflow.pyfunc import PythonModel
 
 
 class Double(PythonModel):  # type: ignore[misc]

@@ -18,6 +18,8 @@ PACKAGES = {"3.17.2": ("boto3",), "2.22.5": ("boto3", "setuptools<81", "opentele
 VERSIONS = tuple(PACKAGES)
 SCRIPT = Path(__file__).with_name("client_script.py")
 UV = "/usr/local/bin/uv"
+#: What the script compares with what it sent.
+EVERYTHING = ("params", "metrics", "artifacts", "listed", "registry", "trace", "experiment_0", "search", "deleted")
 
 
 def clients_layer(base: Layer, say: Callable[[str], None]) -> Layer:
@@ -52,6 +54,11 @@ def use(client: Sandbox, version: str, environment: Mapping[str, str], task: str
     argv = [f"/opt/mlflow-{version}/bin/python", "/root/client_script.py", task, *more]
     answer: dict[str, Any] = json.loads(client.run(argv, env=environment, timeout=120).out.splitlines()[-1])
     return answer
+
+
+def worked(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the answer to `everything`, what came back as it was sent."""
+    return {name: answer[name] for name in EVERYTHING}
 
 
 def reaches(client: Sandbox, address: str, port: int) -> bool:

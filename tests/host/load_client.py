@@ -11,7 +11,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
@@ -21,37 +23,38 @@ ARTIFACT = 200_000  # bytes
 METRICS = 5
 
 
-RETRIES = []
+RETRIES: list[str] = []
 
 
-def tell_retries():
+def tell_retries() -> None:
     """What MLflow's client tries again without a word: when, what, and why."""
-    increment = Retry.increment
+    increment: Any = Retry.increment
 
-    def telling(self, method=None, url=None, response=None, error=None, **more):
+    def telling(self: Any, method: Any = None, url: Any = None, response: Any = None, error: Any = None, *more: Any, **named: Any) -> Any:
         why = f"HTTP {response.status} {response.data[:200]!r}" if response is not None else f"{type(error).__name__}: {error}"
-        RETRIES.append(f"{time.strftime('%H:%M:%S')} {method} {url}: {why}"[:400])
-        return increment(self, method, url, response, error, **more)
+        if str(url).startswith("/api"):
+            RETRIES.append(f"{time.strftime('%H:%M:%S')} {method} {url}: {why}"[:400])
+        return increment(self, method, url, response, error, *more, **named)
 
-    Retry.increment = telling
+    setattr(Retry, "increment", telling)  # noqa: B010  # a method, replaced
 
 
 class Client:
     """One of the people: runs, metrics, artifacts, one after the other."""
 
-    def __init__(self, number, experiment, enough):
+    def __init__(self, number: int, experiment: str, enough: Callable[[], bool]) -> None:
         self.number, self.experiment, self.enough = number, experiment, enough
         self.client = MlflowClient()
         self.calls = 0
         self.longest = (0.0, "")
-        self.failed = []
-        self.runs = {}
+        self.failed: list[str] = []
+        self.runs: dict[str, tuple[str, str]] = {}
 
-    def timed(self, what, call):
+    def timed(self, what: str, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """One call of MLflow's client; how long it took, or why it failed."""
         started = time.monotonic()
         try:
-            return call()
+            return call(*arguments, **named)
         except Exception as error:
             self.failed.append(f"{time.strftime('%H:%M:%S')} {what}: {type(error).__name__}: {str(error)[:300]}")
             return None
@@ -59,34 +62,34 @@ class Client:
             self.calls += 1
             self.longest = max(self.longest, (time.monotonic() - started, f"{what}, until {time.strftime('%H:%M:%S')}"))
 
-    def work(self, folder):
+    def work(self, folder: Path) -> None:
         """Until there is enough."""
         while not self.enough():
             content = os.urandom(ARTIFACT)
-            path = Path(folder) / f"{self.number}.bin"
+            path = folder / f"{self.number}.bin"
             path.write_bytes(content)
             name = f"load-{self.number}-{len(self.runs)}"
-            run = self.timed("create run", lambda: self.client.create_run(self.experiment, run_name=name))
+            run = self.timed("create run", self.client.create_run, self.experiment, run_name=name)
             if run is None:
                 continue
             number = run.info.run_id
             self.runs[number] = (name, hashlib.sha256(content).hexdigest())
             for step in range(METRICS):
-                self.timed("log metric", lambda step=step: self.client.log_metric(number, "loss", step * 0.5, step=step))
-            self.timed("upload", lambda: self.client.log_artifact(number, str(path)))
-            back = self.timed("download", lambda: self.client.download_artifacts(number, path.name, folder))
+                self.timed("log metric", self.client.log_metric, number, "loss", step * 0.5, step=step)
+            self.timed("upload", self.client.log_artifact, number, str(path))
+            back = self.timed("download", self.client.download_artifacts, number, path.name, str(folder))
             if back is not None and Path(back).read_bytes() != content:
                 self.failed.append(f"download of {name}: other bytes")
-            self.timed("end run", lambda: self.client.set_terminated(number))
+            self.timed("end run", self.client.set_terminated, number)
 
 
-def verify(clients, experiment):
+def verify(clients: list[Client], experiment: str) -> list[str]:
     """What the server has against what the clients were told: runs lost or double, metrics, and every artifact's bytes."""
     told = {number: row for each in clients for number, row in each.runs.items()}
     found, token = {}, None
     while True:
         page = MlflowClient().search_runs([experiment], max_results=500, page_token=token)
-        found |= {run.info.run_id: run for run in page}
+        found.update({run.info.run_id: run for run in page})
         token = page.token
         if not token:
             break
@@ -106,26 +109,24 @@ def verify(clients, experiment):
     return wrong
 
 
-def main():
+def main() -> None:
+    """Work, look, tell."""
     threads, fewest, end = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     experiment = MlflowClient().create_experiment(f"load-{time.time_ns()}")
-    clients = []
-
-    def enough():
-        return end.exists() and sum(each.calls for each in clients) >= fewest
-
-    clients += [Client(number, experiment, enough) for number in range(threads)]
+    clients: list[Client] = []
+    clients += [Client(number, experiment, lambda: end.exists() and sum(each.calls for each in clients) >= fewest) for number in range(threads)]
     with tempfile.TemporaryDirectory() as folder:
-        folders = [Path(folder) / str(each.number) for each in clients]
-        for each in folders:
-            each.mkdir()
-        workers = [threading.Thread(target=each.work, args=(str(place),)) for each, place in zip(clients, folders, strict=True)]
+        workers = []
+        for each in clients:
+            place = Path(folder) / str(each.number)
+            place.mkdir()
+            workers.append(threading.Thread(target=each.work, args=(place,)))
         started = time.monotonic()
-        for each in workers:
-            each.start()
+        for worker in workers:
+            worker.start()
         print("started", flush=True)
-        for each in workers:
-            each.join()
+        for worker in workers:
+            worker.join()
     seconds = time.monotonic() - started
     stall, where = max(each.longest for each in clients)
     answer = {

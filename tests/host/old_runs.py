@@ -1,6 +1,6 @@
 """A client of the server's own MLflow, run on the server: `old_runs.py make` logs runs and prints what they hold, `check JSON` reads all of it back.
 
-`litter` makes runs, models and traces and deletes some of them, one with more objects than S3 lists at once.
+`litter [COUNT]` makes runs, models and traces and deletes some of them, one of these with so many objects.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 
-RUNS, STEPS, MANY = 5, 20, 1100
+RUNS, STEPS = 5, 20
 
 
 def put(client: MlflowClient, run: str, count: int, size: int) -> list[str]:
@@ -63,12 +63,12 @@ def check(made: dict[str, Any]) -> dict[str, Any]:
     return {"version": mlflow.__version__}
 
 
-def litter() -> dict[str, str]:
+def litter(many: int = 10) -> dict[str, str]:
     """What of all this is deleted stands in the answer under `dead`, `empty`, `many`, `registered`, `gone` and `model`."""
     client = MlflowClient()
     keep, gone = client.create_experiment("keep"), client.create_experiment("gone")
     found = {name: client.create_run(keep).info.run_id for name in ("live", "dead", "empty", "many", "registered")}
-    for name, count in (("live", 3), ("dead", 5), ("many", MANY), ("registered", 2)):
+    for name, count in (("live", 3), ("dead", 5), ("many", many), ("registered", 2)):
         put(client, found[name], count, 1000)
     client.create_registered_model("used")
     client.create_model_version("used", f"runs:/{found['registered']}/files", found["registered"])
@@ -91,5 +91,5 @@ def litter() -> dict[str, str]:
 
 if __name__ == "__main__":
     task, *more = sys.argv[1:]
-    answer = check(json.loads(more[0])) if task == "check" else {"make": make, "litter": litter}[task]()
+    answer = check(json.loads(more[0])) if task == "check" else litter(*map(int, more)) if task == "litter" else make()
     print(json.dumps(answer))

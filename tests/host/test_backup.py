@@ -71,6 +71,7 @@ def free_of_leftovers(server: Sandbox) -> None:
 def server(host: HostFactory) -> tuple[Sandbox, str, Any]:
     """A host with runs and an account, the ID of its backup, and what a client saw then; afterwards more was written and something lost."""
     made = host()
+    steps.install(made)  # its address may be another than the layer was made with
     client(made, "write", "6", "2000")
     made.run(["mlflow-onprem", "user", "add", "alice"], stdin=f"{PASSWORD}\n")
     before = client(made, "read")

@@ -45,6 +45,7 @@ def test_a_healthy_host_is_found_healthy_and_nothing_is_left(server: Sandbox) ->
     assert (code, answer["healthy"], bad) == (0, True, [])
     named = [each["check"] for each in answer["findings"] if each["level"] == "ok"]
     for check in (
+        "service",
         "run",
         "metrics",
         "artifact",
@@ -88,7 +89,7 @@ class Broken:
 HBA = "UNIT=$(systemctl list-units --plain --no-legend 'postgresql@*' | cut -d' ' -f1)"
 CASES = (
     Broken("open secret", "chmod 0644 /etc/mlflow-onprem/mlflow/s3-credentials", "secret files", "0644 mlflow:mlflow instead of 0600"),
-    Broken("store stopped", "systemctl stop minio", "artifact", "HTTP 5"),
+    Broken("store stopped", "systemctl stop minio", "service", "minio on port 9000: its unit is inactive"),
     Broken(
         "default account",
         "cd /etc/mlflow-onprem/minio && echo minioadmin > root-user && echo minioadmin > root-password && systemctl restart minio",
@@ -107,7 +108,7 @@ CASES = (
         "tables",
         "0a8213491aaa",
     ),
-    Broken("MLflow stopped", "systemctl stop mlflow", "run", "nothing listens"),
+    Broken("MLflow stopped", "systemctl stop mlflow", "service", "mlflow on port 5000: its unit is inactive"),
 )
 
 

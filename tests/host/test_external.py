@@ -11,9 +11,8 @@ import pytest
 
 from mlflow_onprem.sandbox import Layer, Sandbox, layers, product
 from tests.host import steps
-from tests.host.clients import VERSIONS, use, variables
+from tests.host.clients import EVERYTHING, VERSIONS, use, variables, worked
 from tests.host.conftest import HostFactory
-from tests.host.test_remote_client import EVERYTHING, worked
 
 pytestmark = pytest.mark.host
 QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
@@ -102,8 +101,6 @@ def test_a_database_beside_ours_is_left_alone(
     sums = "SELECT md5(string_agg(text, '' ORDER BY n)) FROM orders"
     data = steps.psql(server, sums, "shop")
     theirs = server.popen(["psql", "--no-psqlrc", "-qtA", "-d", "shop"], user="postgres")
-    assert theirs.stdin is not None
-    assert theirs.stdout is not None
 
     def ask(statement: str) -> str:
         assert theirs.stdin is not None
@@ -116,8 +113,8 @@ def test_a_database_beside_ours_is_left_alone(
     product.configure(server, config, store)
     steps.install(server)
     assert ask("SELECT pg_backend_pid()") == backend, "their connection was not cut"
-    theirs.stdin.close()
-    assert theirs.wait() == 0
+    theirs.communicate()
+    assert theirs.returncode == 0
 
     assert steps.show(server, "postgresql@15-main.service", "MainPID", "InvocationID") == postmaster
     settings = steps.psql(

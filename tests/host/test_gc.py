@@ -15,7 +15,7 @@ from tests.host.conftest import HostFactory
 from tests.host.old_stack import client
 
 pytestmark = pytest.mark.host
-MANY = 1100
+MANY = 1100  # more than S3 lists, or deletes, at once
 
 
 def gc(server: Sandbox, *options: str, ok: tuple[int, ...] = (0,)) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def rows(server: Sandbox, statement: str) -> list[str]:
 
 def test_what_was_deleted_leaves_and_nothing_else(host: HostFactory) -> None:
     server = host()
-    made = client(server, "litter")
+    made = client(server, "litter", str(MANY))
     before = objects(server)
     assert before[f"{made['keep']}/{made['many']}"] == MANY
     assert gc(server)["removed"] == {}, "deleted a moment ago, and the default keeps 30 days"

@@ -12,9 +12,8 @@ import pytest
 from mlflow_onprem.host import Result
 from mlflow_onprem.sandbox import Layer, Sandbox, product
 from tests.host import steps
-from tests.host.clients import VERSIONS, use, variables
+from tests.host.clients import EVERYTHING, VERSIONS, use, variables, worked
 from tests.host.conftest import HostFactory
-from tests.host.test_remote_client import EVERYTHING, worked
 
 pytestmark = pytest.mark.host
 KILLER = Path(__file__).with_name("killer.py")
@@ -91,7 +90,7 @@ def undisturbed(module_host: HostFactory) -> dict[str, str]:
 
 
 def test_killed_after_each_resource(
-    host: HostFactory, bootstrapped: Layer, clients: Layer, config: str, store: Path, undisturbed: dict[str, str], record_property: object
+    host: HostFactory, bootstrapped: Layer, clients: Layer, config: str, store: Path, undisturbed: dict[str, str]
 ) -> None:
     """SIGKILL between the change and the look at it, once for every resource that install changes; each run goes on where the last one died."""
     server = prepared(host(bootstrapped), config, store)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from mlflow_onprem.sandbox import Layer, Sandbox
 from tests.host import steps
-from tests.host.clients import VERSIONS, http_status, reaches, use, variables
+from tests.host.clients import EVERYTHING, VERSIONS, http_status, reaches, use, variables, worked
 from tests.host.conftest import HostFactory
 
 pytestmark = pytest.mark.host
 OPEN = 'bind = "0.0.0.0"\n'
 #: From 500 MB on the client sends a file in parts.
 LARGE = 520 << 20
-EVERYTHING = ("params", "metrics", "artifacts", "listed", "registry", "trace", "experiment_0", "search", "deleted")
 #: Some of each framework's routes; all of them are in tests/server/test_doors.py.
 ROUTES = (
     ("GET", "/"),
@@ -74,10 +72,6 @@ def bytes_in(server: Sandbox, port: int) -> int:
     rules = json.loads(server.run(["nft", "-j", "list", "table", "inet", "count"]).out)["nftables"]
     expressions = [each["rule"]["expr"] for each in rules if "rule" in each]
     return sum(int(expr[1]["counter"]["bytes"]) for expr in expressions if expr[0]["match"]["right"] == port)
-
-
-def worked(answer: dict[str, Any]) -> dict[str, Any]:
-    return {name: answer[name] for name in EVERYTHING}
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
-from mlflow_onprem import engine
+from mlflow_onprem import engine, health
 from mlflow_onprem.assembly import Assembly
 from mlflow_onprem.commands.client_env import tracking_uri
 from mlflow_onprem.commands.doctor import doors, upkeep
-from mlflow_onprem.commands.doctor.finding import Examination, Finding, bad
+from mlflow_onprem.commands.doctor.finding import BAD, Examination, Finding, bad, ok
 from mlflow_onprem.commands.doctor.journey import Rest, StepFailed, forget_input, travel
 from mlflow_onprem.errors import OnPremError, Refused
 from mlflow_onprem.host import LocalHost
@@ -61,12 +61,26 @@ def client_day(host: LocalHost, assembly: Assembly, server: Rest | str) -> Itera
     """What a client does all day, through one server (or its URL): log, read back, upload, download, delete. Leaves nothing behind."""
     rest = _rest(assembly, server) if isinstance(server, str) else server
     direct = (lambda uri, content: _through_store(assembly, uri, content)) if assembly.config.mlflow.artifacts == "direct" else None
-    yield from travel(rest, lambda experiments: _forget(host, assembly, experiments), direct)
+    services = tuple(_services(assembly))
+    yield from services
+    if all(each.level != BAD for each in services):
+        yield from travel(rest, lambda experiments: _forget(host, assembly, experiments), direct)
 
 
 def _rest(assembly: Assembly, url: str) -> Rest:
     credentials = assembly.credentials
     return Rest(url, (credentials.mlflow_admin, credentials.mlflow_admin_password.reveal()) if assembly.config.mlflow.auth.enabled else None)
+
+
+def _services(assembly: Assembly) -> Iterator[Finding]:
+    """The three ports first: with one of them down a client's day would only wait for it."""
+    for each in health.look(assembly.to.systemd, assembly.probes()):
+        if each.healthy:
+            yield ok("service", f"{each.name} on port {each.port}: {each.detail}")
+        else:
+            mend = f"{upkeep.INSTALL}; its log: mlflow-onprem logs {each.name}" if each.unit else "it is not ours: ask whoever runs it"
+            why = "no run can be logged without it; a client's day was not tried"
+            yield bad("service", f"{each.name} on port {each.port}: {each.detail}", why, mend)
 
 
 def _versions(host: LocalHost, assembly: Assembly, rest: Rest) -> Iterator[Finding]:

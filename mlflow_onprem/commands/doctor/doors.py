@@ -45,8 +45,13 @@ def default_account(store_endpoint: str, region: str) -> Finding:
         store.has_bucket("mlflow-onprem-doctor-probe")
     except StoreRefused:
         return ok("default account", f"the object store refuses {DEFAULT_ACCOUNT}:{DEFAULT_ACCOUNT}")
-    except StoreUnreachable as failed:
-        return bad("default account", failed.message, "no artifact can be kept or fetched", "sudo mlflow-onprem install")
+    except StoreUnreachable:
+        return bad(
+            "default account",
+            f"the object store at {store_endpoint} does not answer",
+            "no artifact can be kept or fetched",
+            "sudo mlflow-onprem install",
+        )
     return bad(
         "default account",
         f"the object store lets {DEFAULT_ACCOUNT}:{DEFAULT_ACCOUNT} in",

@@ -126,7 +126,7 @@ def _refusals(host: LocalHost, assembly: Assembly, version: str, wanted: str) ->
         way = f'ask its administrator for: ALTER ROLE "{assembly.external.role}" CREATEDB (for the time of the upgrade)'
         found.append(("the role at the external PostgreSQL may not create databases, so the way back cannot be prepared", way))
     services = [each.unit for each in assembly.stack if isinstance(each, Service) and each.unit in ("mlflow.service", "minio.service")]
-    down = [unit for unit in services if not assembly.to.systemd.status(unit).active == "active"]
+    down = [unit for unit in services if assembly.to.systemd.status(unit).active != "active"]
     if down and host.read(upgrade_journal.PATH) is None:
         found.append(
             (f"{' and '.join(down)} is not running: an upgrade starts from a healthy stack", "mlflow-onprem status; sudo mlflow-onprem logs")

@@ -1,19 +1,22 @@
 # What people and CI call. Everything needs only git, make and python3; what else is missing is named, then installed.
 .DEFAULT_GOAL := help
-.PHONY: help try test check fmt bench
+.PHONY: help try test test-long check fmt bench
 
 PYTHON := .venv/bin/python
 # Sandboxes need root; proxies and certificates of the caller go along.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 try: .venv/made ## a real server in a sandbox on this machine: install, log a run from outside, look around
 	@$(SUDO) $(PYTHON) tests/make_try.py
 
 test: check ## check, then the host tests on real systemd hosts
-	@$(SUDO) env PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON) -m pytest -m 'host or mlflow' -v --no-header --durations=10
+	@$(SUDO) env PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON) -m pytest -m '(host or mlflow) and not long' -v --no-header --durations=10
+
+test-long: .venv/made ## the host tests of many minutes: backup, restore, upgrade, rotation, adoption, air gap
+	@$(SUDO) env PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON) -m pytest -m long -v --no-header --durations=10
 
 check: .venv/made ## format, lint, strict types, unit tests
 	@.venv/bin/ruff format --check --quiet .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TIMEOUT = 10.0  # seconds, for one request
+STARTING = 20.0  # seconds, for a store that is still starting
 
 
 class StoreUnreachable(OnPremError):
     """Nothing answers there, or it is not ready yet."""
+
+
+class StoreStarting(StoreUnreachable):
+    """It answers that it is not ready yet."""
 
 
 class StoreRefused(OnPremError):
@@ -172,20 +178,33 @@ class MinioStore:
             return self._pool
 
     def _ask(self, call: Callable[[], T]) -> T:
+        """One request; a store that says it is still starting is asked again for a while."""
+        end = time.monotonic() + STARTING
+        while True:
+            try:
+                return self._ask_once(call)
+            except StoreStarting:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.2)
+
+    def _ask_once(self, call: Callable[[], T]) -> T:
         from minio.error import InvalidResponseError, MinioAdminException, S3Error, ServerError
         from urllib3.exceptions import HTTPError
 
         try:
             return call()
         except (HTTPError, ServerError, InvalidResponseError) as failed:
+            if getattr(failed, "status_code", None) == 503:
+                raise StoreStarting(f"the object store at {self.endpoint} is still starting", "run this again in a moment") from failed
             raise StoreUnreachable(
                 f"the object store at {self.endpoint} does not answer: {failed}", "look at `mlflow-onprem status` and `mlflow-onprem logs minio`"
             ) from failed
         except S3Error as failed:
             if failed.code in REFUSALS:
                 raise StoreRefused(f"the object store refuses these credentials ({failed.code})", "run `sudo mlflow-onprem doctor`") from failed
-            if failed.code in ("XMinioServerNotInitialized", "SlowDown"):
-                raise StoreUnreachable(f"the object store at {self.endpoint} is still starting", "run this again in a moment") from failed
+            if failed.code in NOT_YET:
+                raise StoreStarting(f"the object store at {self.endpoint} is still starting", "run this again in a moment") from failed
             if failed.code == "InternalError":
                 raise StoreUnreachable(
                     f"the object store at {self.endpoint} answers and cannot get at its own data: {failed.message}",
@@ -193,8 +212,8 @@ class MinioStore:
                 ) from failed
             raise
         except MinioAdminException as failed:
-            if "XMinioServerNotInitialized" in str(failed):
-                raise StoreUnreachable(f"the object store at {self.endpoint} is still starting", "run this again in a moment") from failed
+            if any(code in str(failed) for code in NOT_YET):
+                raise StoreStarting(f"the object store at {self.endpoint} is still starting", "run this again in a moment") from failed
             if any(code in str(failed) for code in REFUSALS):
                 raise StoreRefused("the object store refuses its administrator", "run `sudo mlflow-onprem install`") from failed
             if '"Code"' not in str(failed):
@@ -204,6 +223,7 @@ class MinioStore:
             raise
 
 
+NOT_YET = ("XMinioServerNotInitialized", "XMinioIAMNotInitialized", "ServerNotInitialized", "SlowDown")
 REFUSALS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidTokenId")
 
 

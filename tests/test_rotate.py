@@ -234,6 +234,27 @@ def test_turned_back_after_any_step_the_old_values_are_in_use(tmp_path: Path, mo
         assert made.on_old_inputs() == []
 
 
+def test_killed_anywhere_and_then_turned_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers may have read the new secrets with nobody left to note it: they are replaced again."""
+    crash_at, crashed = 0, True
+    while crashed:
+        crash_at, crashed = crash_at + 1, False
+        made, accounts = installed(tmp_path / str(crash_at), monkeypatch)
+        found = begun()
+        made.converge(made.config(), found)
+        made.host.crash_at = made.host.acts + crash_at
+        try:
+            made.converge(made.config(), credentials_module.advance(found))
+        except Crashed:
+            crashed = True
+            made.host.revive()
+        last = finish(made, credentials_module.turn_back(on_disk(made)))
+        assert values(last) == values(CREDENTIALS)
+        assert (made.on_old_inputs(), set(made.data.keys)) == ([], {CREDENTIALS.s3_access_key})
+        assert accounts.password == CREDENTIALS.mlflow_admin_password
+    assert crash_at > 8
+
+
 def test_a_plan_of_a_rotation_under_way_shows_no_value(machine: Machine) -> None:
     found = begun()
     shown = str(engine.plan(machine.host, machine.stack(machine.config(), found)))

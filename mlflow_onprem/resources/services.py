@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from mlflow_onprem.resources.workers import replace_workers
 from mlflow_onprem.secret import Secret
 from mlflow_onprem.systemd import Systemd, UnitStatus
 
+SETTLING = 15.0  # seconds, after which what comes next finds out by itself
 STAMPS = "/var/lib/mlflow-onprem/stamps"
 
 
@@ -44,7 +46,8 @@ class Service(Base):
     The stamp is written after a successful start. It holds the digest of the inputs, so a run that died between writing a file and
     restarting the service is finished by the next one. A file put back after the service had started counts too: by its time.
     With `restarts` False a running service is never restarted here, systemd only reads its unit again. Where only what it `rereads`
-    has changed, its workers are replaced one by one (resources/workers.py) and no request is lost.
+    has changed, its workers are replaced one by one (resources/workers.py) and no request is lost. `settled` tells of a service that was
+    restarted whether it is all there again: systemd's word for it may come a moment too early.
     """
 
     unit: str
@@ -54,6 +57,7 @@ class Service(Base):
     boot_unit: str = ""
     restarts: bool = True
     reread_paths: tuple[str, ...] = ()
+    settled: Callable[[], bool] | None = None
 
     @property
     def name(self) -> str:
@@ -125,6 +129,8 @@ class Service(Base):
             if self.systemd.status(self.unit).active == "failed":
                 self.systemd.act("reset-failed", self.unit)
             self.systemd.act("restart", self.unit)
+            if self.settled is not None and have is not None and have.active:
+                _wait(self.settled)
             self._write_stamp(host, {"inputs": self.want.inputs, "rereads": self.want.rereads})
         elif have.rereads != self.want.rereads:
             # Forgotten first: a run that dies here, or comes to want other secrets, leaves workers of which nobody knows what they read.
@@ -135,6 +141,12 @@ class Service(Base):
 
     def _write_stamp(self, host: Host, content: dict[str, Any]) -> None:
         host.write(f"{STAMPS}/{self.unit}", (json.dumps(content) + "\n").encode(), mode=0o600, owner="root", group="root")
+
+
+def _wait(settled: Callable[[], bool]) -> None:
+    end = time.monotonic() + SETTLING
+    while not settled() and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 def digest(files: Iterable[File], versions: Sequence[str] = ()) -> str:

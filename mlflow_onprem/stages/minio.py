@@ -7,7 +7,7 @@ import ipaddress
 from mlflow_onprem.config import MinioSection
 from mlflow_onprem.credentials import Credentials, Stage
 from mlflow_onprem.facts import Facts
-from mlflow_onprem.object_store import bucket_policy
+from mlflow_onprem.object_store import StoreRefused, StoreUnreachable, bucket_policy
 from mlflow_onprem.package_data import read
 from mlflow_onprem.resource import Mode, Resource, Text
 from mlflow_onprem.resources.accounts import SystemUser, SystemUserState
@@ -96,10 +96,19 @@ def resources(config: MinioSection, credentials: Credentials, facts: Facts, to: 
             ServiceState(enabled=True, active=True, inputs=digest(files, [program.version])),
             to.systemd,
             paths=(*(file.path for file in files), f"{folder}/manifest.json"),
+            # It says that it is ready before it has loaded its access keys, and refuses them for a moment.
+            settled=lambda: _knows_key(config, credentials, to),
         ),
         bucket,
         *_access_keys(config, credentials, to),
     )
+
+
+def _knows_key(config: MinioSection, credentials: Credentials, to: Connections) -> bool:
+    try:
+        return to.store.key_works(credentials.s3_access_key, credentials.s3_secret_key, config.bucket)
+    except (StoreUnreachable, StoreRefused):
+        return False
 
 
 def _access_keys(config: MinioSection, credentials: Credentials, to: Connections) -> tuple[Resource, ...]:

@@ -14,7 +14,7 @@ from tests.host import steps
 from tests.host.clients import variables
 from tests.host.conftest import HostFactory
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.long]
 HERE = Path(__file__).parent
 KILLED = 128 + 9
 REPOSITORY = "/var/backups/mlflow-onprem"

@@ -18,7 +18,7 @@ from tests.host.clients import VERSIONS
 from tests.host.conftest import HostFactory
 from tests.host.test_external import KEY, PASSWORD, PROVIDE, SECRET, database_layer
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.long]
 HERE = Path(__file__).parent
 PYTHON = "/opt/mlflow-onprem/cli/bin/python"
 CREDENTIALS = "/etc/mlflow-onprem/credentials.json"

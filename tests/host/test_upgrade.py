@@ -24,7 +24,7 @@ from tests.host import steps
 from tests.host.conftest import HostFactory
 from tests.host.old_stack import OWN_LOCKS, VERSIONS, old_layer, still_there
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.long]
 PINNED = "3.17.2"
 KILLER = Path(__file__).with_name("upgrade_killer.py")
 KILLED = 128 + 9

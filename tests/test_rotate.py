@@ -247,7 +247,7 @@ def test_killed_anywhere_and_then_turned_back(tmp_path: Path, monkeypatch: pytes
             made.converge(made.config(), credentials_module.advance(found))
         except Crashed:
             crashed = True
-            made.host.revive()
+        made.host.revive()
         last = finish(made, credentials_module.turn_back(on_disk(made)))
         assert values(last) == values(CREDENTIALS)
         assert (made.on_old_inputs(), set(made.data.keys)) == ([], {CREDENTIALS.s3_access_key})

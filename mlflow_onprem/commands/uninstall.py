@@ -64,6 +64,8 @@ def look(host: LocalHost, assembly: Assembly, *, purge: bool) -> Removal:
 
 def remove(host: LocalHost, assembly: Assembly, removal: Removal, watch: Watch, stop: threading.Event) -> Report:
     """Do it. Raises ResourceFailed, Interrupted; running again goes on from there."""
+    # Our own session runs as PostgreSQL's account, which could not be removed meanwhile; who needs a session makes one again.
+    assembly.sql.close()
     report = engine.converge(host, removal.stack, watch, stop)
     host.run(["systemctl", "daemon-reload"])
     if assembly.config.postgres.mode == "local" and any(each.startswith("file:/etc/postgresql/") for each in removal.goes):

@@ -46,8 +46,8 @@ class Service(Base):
     The stamp is written after a successful start. It holds the digest of the inputs, so a run that died between writing a file and
     restarting the service is finished by the next one. A file put back after the service had started counts too: by its time.
     With `restarts` False a running service is never restarted here, systemd only reads its unit again. Where only what it `rereads`
-    has changed, its workers are replaced one by one (resources/workers.py) and no request is lost. `settled` tells of a service that was
-    restarted whether it is all there again: systemd's word for it may come a moment too early.
+    has changed, its workers are replaced one by one (resources/workers.py) and no request is lost. What `settled` says before
+    a restart it must say again after it: systemd's word that a service is ready may come a moment too early.
     """
 
     unit: str
@@ -128,9 +128,10 @@ class Service(Base):
             host.remove(stamp)
             if self.systemd.status(self.unit).active == "failed":
                 self.systemd.act("reset-failed", self.unit)
+            held = self.settled is not None and have is not None and have.active and self.settled()
             self.systemd.act("restart", self.unit)
-            if self.settled is not None and have is not None and have.active:
-                _wait(self.settled)
+            if held:
+                self._settle()
             self._write_stamp(host, {"inputs": self.want.inputs, "rereads": self.want.rereads})
         elif have.rereads != self.want.rereads:
             # Forgotten first: a run that dies here, or comes to want other secrets, leaves workers of which nobody knows what they read.
@@ -139,14 +140,13 @@ class Service(Base):
             replace_workers(host, self.systemd, self.unit)
             self._write_stamp(host, {"inputs": self.want.inputs, "rereads": self.want.rereads, "reloaded": found.mtime if found is not None else 0.0})
 
+    def _settle(self) -> None:
+        end = time.monotonic() + SETTLING
+        while self.settled is not None and not self.settled() and time.monotonic() < end:
+            time.sleep(0.1)
+
     def _write_stamp(self, host: Host, content: dict[str, Any]) -> None:
         host.write(f"{STAMPS}/{self.unit}", (json.dumps(content) + "\n").encode(), mode=0o600, owner="root", group="root")
-
-
-def _wait(settled: Callable[[], bool]) -> None:
-    end = time.monotonic() + SETTLING
-    while not settled() and time.monotonic() < end:
-        time.sleep(0.1)
 
 
 def digest(files: Iterable[File], versions: Sequence[str] = ()) -> str:

@@ -61,7 +61,8 @@ def arm(path: Path, sick: bool) -> None:
     after(path, Bucket, "copy_from", lambda *_: "object into the bucket" + (" again" if sick else ""))
     after(path, SqlSession, "query", statement)
     after(path, restore_files, "write_journal", lambda _host, journal: f"journal {journal.ready} {bool(journal.rescue)} {journal.undo}")
-    for name in (*names.values(), *UNDO):
+    # After the end of undoing there is nothing left to go on with: the command would restore anew.
+    for name in {*names.values(), *UNDO} - ({"finish"} if sick else set()):
         after(path, restore_steps, name, lambda *_, name=name: f"restore: {name}")
     restore.STEPS = tuple((name, getattr(restore_steps, names[name])) for name, _ in restore.STEPS)
 

@@ -81,9 +81,9 @@ def server(host: HostFactory) -> tuple[Sandbox, str, Any]:
 
 def ruin(server: Sandbox) -> Any:
     """More runs, a deleted account, an overwritten and a deleted artifact; returns what a client sees then."""
+    key, other = stored_objects(server)[:2]
     client(server, "write", "2", "500")
     server.run(["mlflow-onprem", "user", "remove", "alice"])
-    key, other = stored_objects(server)[:2]
     store(server, "put", key)
     store(server, "remove", other)
     return client(server, "read")

@@ -40,7 +40,10 @@ def _look(host: LocalHost, assembly: Assembly) -> Iterator[Finding]:
     config, facts = assembly.config, assembly.facts
     url = tracking_uri(config, facts)
     rest = _rest(assembly, url)
-    yield from client_day(host, assembly, rest)
+    services = tuple(_services(assembly))
+    yield from services
+    if all(each.level != BAD for each in services):
+        yield from client_day(host, assembly, rest)
 
     endpoint = minio.endpoint(config.minio)
     yield doors.default_account(endpoint, config.minio.region)
@@ -58,13 +61,13 @@ def _look(host: LocalHost, assembly: Assembly) -> Iterator[Finding]:
 
 
 def client_day(host: LocalHost, assembly: Assembly, server: Rest | str) -> Iterator[Finding]:
-    """What a client does all day, through one server (or its URL): log, read back, upload, download, delete. Leaves nothing behind."""
+    """What a client does all day, through one server (or its URL): log, read back, upload, download, delete. Leaves nothing behind.
+
+    Nothing is asked of the stack's own ports: an upgrade tries its new server out on another one.
+    """
     rest = _rest(assembly, server) if isinstance(server, str) else server
     direct = (lambda uri, content: _through_store(assembly, uri, content)) if assembly.config.mlflow.artifacts == "direct" else None
-    services = tuple(_services(assembly))
-    yield from services
-    if all(each.level != BAD for each in services):
-        yield from travel(rest, lambda experiments: _forget(host, assembly, experiments), direct)
+    yield from travel(rest, lambda experiments: _forget(host, assembly, experiments), direct)
 
 
 def _rest(assembly: Assembly, url: str) -> Rest:

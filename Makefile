@@ -15,7 +15,7 @@ try: .venv/made ## a real server in a sandbox on this machine: install, log a ru
 test: check ## check, then the host tests on real systemd hosts
 	@$(SUDO) env PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON) -m pytest -m '(host or mlflow) and not long' -v --no-header --durations=10
 
-test-long: .venv/made ## the host tests of many minutes: backup, restore, upgrade, rotation, adoption, air gap
+test-long: .venv/made ## the other host tests: interruptions, refusals, drift, doctor, accounts, backup, upgrade, rotation, adoption ...
 	@$(SUDO) env PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON) -m pytest -m long -v --no-header --durations=10
 
 check: .venv/made ## format, lint, strict types, unit tests

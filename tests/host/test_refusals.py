@@ -13,7 +13,7 @@ from mlflow_onprem.sandbox import Layer, Sandbox, product
 from tests.host import steps
 from tests.host.conftest import HostFactory
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.long]
 WEB = Path(__file__).with_name("bad_web.py")
 LOCKER = """\
 import fcntl, pathlib, sys, time

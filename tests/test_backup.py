@@ -416,6 +416,10 @@ class Cluster:
         self.pending = set(self.names)
 
 
+def test_a_database_that_waits_beside_another_old_one_was_not_exchanged(host: LocalHost) -> None:
+    assert not database.Server(host, Cluster({"mlflow", "mlflow_before", "mlflow_restored"}), "").exchanged("mlflow")
+
+
 @pytest.mark.parametrize("busy", [0, 1, 3])
 def test_databases_are_exchanged_all_at_once_and_back(host: LocalHost, busy: int) -> None:
     cluster = Cluster({"mlflow", "mlflow_restored", "auth", "auth_restored"}, busy)

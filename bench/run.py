@@ -40,7 +40,8 @@ def say(text: str) -> None:
 def mirror(folder: Path, address: str) -> Iterator[str]:
     """The folder by HTTP on the sandboxes' bridge."""
     handler = functools.partial(type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None}), directory=str(folder))
-    server = http.server.ThreadingHTTPServer((address, 0), handler)
+    # Whoever looks at a file's headers only ends the connection early: no news.
+    server = type("Mirror", (http.server.ThreadingHTTPServer,), {"handle_error": lambda *_: None})((address, 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://{address}:{server.server_address[1]}"
@@ -78,7 +79,7 @@ def row(name: str, ours: float, theirs: float, unit: str, target: str, *, met: b
 
 
 def cold(base: Layer, bootstrapped: Layer, address: str, store: Path, config: str, repeats: int) -> tuple[Sandbox, Sandbox]:
-    """Install both, in turn; the last two hosts are kept for the rest."""
+    """Install both, in turn; the last two hosts are kept for the rest, the article's switched off."""
     times: dict[str, list[float]] = {"article": [], "ours": []}
     for _ in range(repeats):
         article = Sandbox.start("bench-article", base)
@@ -91,7 +92,6 @@ def cold(base: Layer, bootstrapped: Layer, address: str, store: Path, config: st
         times["ours"] += timed(ours, ["mlflow-onprem", "install", "--json"])
     mine, theirs = statistics.median(times["ours"]), statistics.median(times["article"])
     row("cold install, s", mine, theirs, "s", "<= 0.40", met=mine / theirs <= 0.4)
-    article.boot()
     return article, ours
 
 
@@ -126,6 +126,7 @@ def compare(article: Sandbox, ours: Sandbox, rounds: int) -> None:
     for command, limit in (("install --json", 1.0), ("plan --json", 0.6), ("status --json", 0.6)):
         seconds = statistics.median(inside(ours, f"mlflow-onprem {command}", 15))
         say(f"{'again: ' + command:<38} {'-':>9} {seconds:>9.2f} {'s':<6} {'-':>6}   <= {limit:<7} {'' if seconds <= limit else 'MISSED'}")
+    article.boot()
     account = json.loads(ours.run(["mlflow-onprem", "client-env", "--json"]).out)["variables"]
     servers = {
         "article": Server(article.address),

@@ -206,8 +206,8 @@ class FakeSql:
             self.loaded, self.loaded_at = self.on_disk(), self.host.clock.tick()
             self.host.act("sql reload")
             return [[True]]
-        if statement == "SELECT 1":
-            return [[1]]
+        if statement == "SELECT pg_postmaster_start_time()":
+            return [[f"start {self.starts}"]]
         if database not in self.revisions:
             raise SqlError('relation "alembic_version" does not exist', "42P01")
         if "FROM alembic_version" in statement:

@@ -162,19 +162,21 @@ class SettingsInForce(Base):
         _until(lambda: not self._still_loading(host))
         after = self.observe(host)
         if isinstance(after, SettingsInForceState) and after.waiting_for_restart:
-            self.systemd.act("restart", self.unit)
-            _until(self._answers)
+            started = self._started()
+            # Debian's pg_ctlcluster looks only every two seconds whether the server is up; it answers after a tenth of one.
+            self.systemd.act("restart", "--no-block", self.unit)
+            _until(lambda: self._started() not in ("", started))
 
     def _still_loading(self, host: Host) -> bool:
         found = self.observe(host)
         return not (isinstance(found, SettingsInForceState) and found.loaded)
 
-    def _answers(self) -> bool:
+    def _started(self) -> str:
+        """When the server that answers was started; nothing while none answers."""
         try:
-            self.sql.query("postgres", "SELECT 1")
+            return str(self.sql.query("postgres", "SELECT pg_postmaster_start_time()")[0][0])
         except SqlError:
-            return False
-        return True
+            return ""
 
 
 def scram_verifier(password: str, salt: bytes, iterations: int = ITERATIONS) -> str:

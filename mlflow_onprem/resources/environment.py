@@ -67,8 +67,9 @@ class Environment(Base):
         self._venv(host, cache)
         lock = f"{self.directory}/requirements.txt"
         host.write(lock, self.requirements.encode(), mode=0o644, owner="root", group="root")
-        # Copies, not hard links: a file damaged here must not come back damaged from the cache.
-        install = [self.uv, "pip", "install", "--python", f"{self.directory}/bin/python", "--link-mode", "copy", "--compile-bytecode", "--quiet"]
+        # Hard links only from a cache that is thrown away below: a file damaged here must not come back damaged from one that stays.
+        link = "hardlink" if cache else "copy"
+        install = [self.uv, "pip", "install", "--python", f"{self.directory}/bin/python", "--link-mode", link, "--compile-bytecode", "--quiet"]
         settings = {**cache, "PYTHONPYCACHEPREFIX": ""}
         install += bundle.pip_options(host, self.requirements)
         host.run([*install, "--require-hashes", "--only-binary", ":all:", "-r", lock], env=settings, timeout=3600, hint=HINT, tied=True)

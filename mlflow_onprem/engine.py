@@ -121,14 +121,13 @@ def _converge_list(
 ) -> int:
     unchanged = 0
     for resource in resources:
-        if stop.is_set():
+        if stop.is_set() or failures:
             break
         watch(Event("start", lane, resource.name))
         started = time.monotonic()
         try:
             change = _settle(host, resource)
         except OnPremError as failed:
-            stop.set()
             failures.append(ResourceFailed(resource.name, failed))
             watch(Event("failed", lane, resource.name, seconds=time.monotonic() - started))
             break

@@ -20,6 +20,8 @@ from mlflow_onprem.resources.schema import Schema, SchemaState
 
 #: Free bytes that a first installation needs below a path; MLflow's environment takes 1.4 GB with its byte code.
 NEEDED = {"/opt": 3 << 30, "/var": 1 << 30}
+#: Free bytes that a rotation needs for its files and for what the services write meanwhile.
+ROOM = 16 << 20
 SLEEPING_LISTEN = "0A"
 
 
@@ -33,6 +35,17 @@ def check(host: Host, assembly: Assembly, stack: Stack | None = None) -> None:
     _check_places(host, assembly)
     _check_download(host, assembly)
     _check_schema(host, stack or assembly.stack)
+
+
+def check_room(host: Host) -> None:
+    """Raises Refused where a disk that secrets are written to is full: PostgreSQL itself may be down of it, and say something else."""
+    for place in ("/etc", "/var"):
+        free = shutil.disk_usage(host.local(place)).free
+        if free < ROOM:
+            raise Refused(
+                f"the disk is full: {place} has {free / 2**20:.1f} MiB free, {ROOM >> 20} MiB are needed",
+                "free some space (`df -h`, `sudo apt-get clean`), then run this again",
+            )
 
 
 def _check_ports(host: Host, assembly: Assembly) -> None:

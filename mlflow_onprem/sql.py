@@ -94,6 +94,12 @@ class SqlSession:
                 self._child = self._host.spawn([sys.executable, "-I", "-m", "mlflow_onprem.sql_child"], user=self._user, env={"HOME": "/"})
             except KeyError as missing:
                 raise SqlError("there is no operating system account `postgres` yet", "08001") from missing
+            except PermissionError as denied:
+                raise SqlError(
+                    f"the account `{self._user}` may not run {sys.executable}: PostgreSQL is administered as that account. "
+                    "Run the command that ./bootstrap installs",
+                    "42501",
+                ) from denied
             plain = {key: value.reveal() if isinstance(value, Secret) else value for key, value in self._parameters.items()}
             assert self._child.stdin is not None
             self._child.stdin.write(json.dumps(plain) + "\n")

@@ -241,6 +241,14 @@ def test_what_only_root_may_see_is_no_change() -> None:
     assert (found.changes, found.unchanged, [each.resource for each in found.hidden]) == ((), 1, ["box:b"])
 
 
+def test_after_a_failure_the_same_caller_may_converge_again_to_take_it_back() -> None:
+    stop, store = threading.Event(), dict[str, str]()
+    with pytest.raises(ResourceFailed):
+        engine.converge(FakeHost(), Stack(first=(Box("bad", store=store, fails=True),)), stop=stop)
+    engine.converge(FakeHost(), Stack(first=(Box("one", store=store),)), stop=stop)
+    assert "one" in store
+
+
 def test_a_stop_ends_after_what_is_in_hand() -> None:
     stop, store = threading.Event(), dict[str, str]()
     stack = Stack(first=(Box("one", store=store, opens=stop), Box("two", store=store)), last=(Box("three", store=store),))

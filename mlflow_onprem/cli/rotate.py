@@ -28,7 +28,7 @@ def rotate_credentials(
     verbose: VerboseOption = False,
 ) -> int:
     """Give every secret of the stack a new value while it serves, and prove the old ones dead."""
-    from mlflow_onprem import progress, render_rotation
+    from mlflow_onprem import preflight, progress, render_rotation
     from mlflow_onprem.commands import rotate
     from mlflow_onprem.config_file import load
     from mlflow_onprem.credentials import GROUPS, read_dates
@@ -39,6 +39,7 @@ def rotate_credentials(
     loaded, host = load(config), LocalHost()
     with exclusive(), progress.make(verbose=verbose) as shown, interruptible(host, shown) as stop:
         host.on_say, host.on_progress = shown.say, shown.transfer
+        preflight.check_room(host)
         scope = (only.value,) if only is not None else tuple(GROUPS)
         if due:
             old = due_groups(read_dates(host), loaded.config.rotation.every)

@@ -42,6 +42,12 @@ def plan(server: Sandbox, *, user: str | None = None) -> tuple[int, dict[str, An
     return result.code, json.loads(result.out)
 
 
+def assert_as_wanted(server: Sandbox) -> None:
+    """An empty plan."""
+    code, found = plan(server)
+    assert (code, found["changes"]) == (0, [])
+
+
 def status(server: Sandbox, *, user: str | None = None) -> tuple[int, dict[str, Any]]:
     """Exit status and answer of `status`."""
     result = server.run(["mlflow-onprem", "status", "--json"], user=user, ok=(0, 4))

@@ -293,10 +293,13 @@ def test_backup_while_clients_write_and_delete(server: tuple[Sandbox, str, Any])
 def test_damage_is_found_and_healed_by_the_next_backup(server: tuple[Sandbox, str, Any]) -> None:
     """A flipped byte in the pool: verify fails and names the object, and the next backup copies it again."""
     made, backup, _ = server
-    pool = made.run(["find", f"{REPOSITORY}/objects", "-type", "f", "-size", "+1"]).out.split()
-    content = bytearray(made.read(pool[0]))
+    # What others wrote since the last backup is in this one, so that the next copies what was damaged and nothing else.
+    command(made, "backup", "create")
+    sizes = made.run(["find", f"{REPOSITORY}/objects", "-type", "f", "-printf", "%s %p\\n"]).out.splitlines()
+    largest = max(sizes, key=lambda line: int(line.split()[0])).split()[1]
+    content = bytearray(made.read(largest))
     content[0] ^= 1
-    made.write(pool[0], bytes(content), mode=0o600)
+    made.write(largest, bytes(content), mode=0o600)
     result = made.run(["mlflow-onprem", "backup", "verify", backup], ok=(1,))
     assert "weights.bin" in result.out
     assert command(made, "backup", "create")["objects"]["new_count"] == 1

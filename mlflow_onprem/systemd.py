@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from mlflow_onprem.errors import CommandFailed
 from mlflow_onprem.host import Host
@@ -54,7 +55,8 @@ class Systemd:
                 self._units, self._seen = (*self._units, unit), None
             if self._seen is None or self._writes != self._host.writes:
                 self._writes = self._host.writes
-                argv = ["systemctl", "show", "--timestamp=unix", f"--property={','.join(PROPERTIES)}", *self._units]
+                # systemd of Ubuntu 22.04 (249) does not know --timestamp=unix yet.
+                argv = ["systemctl", "show", "--timestamp=utc", f"--property={','.join(PROPERTIES)}", *self._units]
                 self._seen = parse_show(self._host.run(argv).out, self._units)
             return self._seen[unit]
 
@@ -93,11 +95,17 @@ def _unit_status(block: Mapping[str, str]) -> UnitStatus:
         needs_reload=block.get("NeedDaemonReload") == "yes",
         main_pid=int(block.get("MainPID") or 0),
         invocation=block.get("InvocationID", ""),
-        started=float(started.removeprefix("@") or 0) if started != "n/a" else 0.0,
+        started=parse_timestamp(started),
         result=block.get("Result", ""),
         restarts=int(block.get("NRestarts") or 0),
         text=block.get("StatusText", ""),
     )
+
+
+def parse_timestamp(text: str) -> float:
+    """Seconds since the epoch from `Mon 2026-11-23 22:12:36 UTC`; 0 where there is none (n/a)."""
+    words = text.split()
+    return datetime.fromisoformat(f"{words[1]}T{words[2]}+00:00").timestamp() if len(words) == 4 else 0.0
 
 
 def journal_tail(host: Host, unit: str, lines: int = 20) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -128,7 +129,7 @@ class FakeSystemd:
             "MainPID": 100 + unit.starts if unit.active else 0,
             "Result": "success",
             "NRestarts": 0,
-            "ExecMainStartTimestamp": f"@{int(unit.started)}" if unit.started else "",
+            "ExecMainStartTimestamp": time.strftime("%a %Y-%m-%d %H:%M:%S UTC", time.gmtime(unit.started)) if unit.started else "",
             "Id": name,
             "LoadState": load,
             "ActiveState": "active" if unit.active else "inactive",

@@ -330,4 +330,4 @@ def test_accounts_are_off_or_not_this_users_or_not_there() -> None:
 def _shown(state: str) -> Any:
     from mlflow_onprem.host import Result
 
-    return Result(0, f"Id=mlflow.service\nLoadState=loaded\nActiveState={state}\nExecMainStartTimestamp=@1\n", "")
+    return Result(0, f"Id=mlflow.service\nLoadState=loaded\nActiveState={state}\nExecMainStartTimestamp=Thu 1970-01-01 00:00:01 UTC\n", "")

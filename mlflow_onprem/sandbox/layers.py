@@ -131,7 +131,8 @@ def prepare(release: str = "bookworm", *, host: LocalHost | None = None, on_prog
 
 
 def _bootstrap(host: LocalHost, release: str, lines: list[str], settings: list[str], tree: Path) -> None:
-    argv = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    argv = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(('apt', *PACKAGES))}"]
+    argv += [f"--components={','.join(machine.COMPONENTS[machine.family(release)])}"]
     # A disposable host need not survive a power cut of this machine: unpacking without fsync is much faster.
     argv += ["--dpkgopt=force-unsafe-io", f"--keyring={machine.KEYRINGS[machine.family(release)]}"]
     argv += [f"--aptopt={line.rstrip(';')}" for line in settings]

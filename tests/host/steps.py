@@ -45,7 +45,7 @@ def plan(server: Sandbox, *, user: str | None = None) -> tuple[int, dict[str, An
 def assert_as_wanted(server: Sandbox) -> None:
     """An empty plan."""
     code, found = plan(server)
-    assert (code, found["changes"]) == (0, [])
+    assert (code, found["changes"]) == (0, []), found["changes"]
 
 
 def status(server: Sandbox, *, user: str | None = None) -> tuple[int, dict[str, Any]]:

@@ -12,7 +12,7 @@ from mlflow_onprem.sandbox import Sandbox
 from tests.host import steps
 from tests.host.conftest import HostFactory
 
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 
 PASSWORD = "correct horse, battery"
 

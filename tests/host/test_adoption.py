@@ -12,7 +12,7 @@ from mlflow_onprem.sandbox import Layer, Sandbox, layers, product
 from tests.host import article, rest, steps
 from tests.host.conftest import HostFactory
 
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from mlflow_onprem.sandbox import Layer, Sandbox, product
 from tests.host import rest, steps
 from tests.host.conftest import RELEASE, HostFactory
 
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 
 
 @pytest.fixture(scope="module")

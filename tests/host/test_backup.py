@@ -14,7 +14,7 @@ from tests.host import steps
 from tests.host.clients import variables
 from tests.host.conftest import HostFactory
 
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 HERE = Path(__file__).parent
 KILLED = 128 + 9
 REPOSITORY = "/var/backups/mlflow-onprem"
@@ -200,6 +200,7 @@ def test_backup_killed_at_every_step(server: tuple[Sandbox, str, Any]) -> None:
     assert client(made, "read") == before
 
 
+@pytest.mark.long
 def test_restore_killed_at_every_step(server: tuple[Sandbox, str, Any]) -> None:
     """At any moment there is an old or a new database of each name; run again, it is finished, and the backup of what was there is taken once."""
     made, backup, before = server
@@ -235,6 +236,7 @@ def test_an_unhealthy_restore_puts_back_what_was_there(server: tuple[Sandbox, st
     free_of_leftovers(made)
 
 
+@pytest.mark.long
 def test_putting_back_killed_at_every_step(server: tuple[Sandbox, str, Any]) -> None:
     """Undoing is finished by the same command, or by naming the backup of what was there."""
     made, backup, _ = server

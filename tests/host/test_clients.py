@@ -14,7 +14,7 @@ from tests.host import steps
 from tests.host.conftest import HostFactory
 from tests.test_client_env import VALUES
 
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 
 PASSWORD = "correct horse, battery"
 QUIET = {"DEBIAN_FRONTEND": "noninteractive"}

@@ -10,7 +10,7 @@ import pytest
 from mlflow_onprem.sandbox import Sandbox
 from tests.host.conftest import HostFactory
 
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 
 ETC = "/etc/mlflow-onprem"
 STORE = "/opt/mlflow-onprem/object-store/current"

@@ -14,7 +14,7 @@ from tests.host import steps
 from tests.host.conftest import HostFactory
 from tests.host.old_stack import client
 
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 MANY = 1100  # more than S3 lists, or deletes, at once
 
 

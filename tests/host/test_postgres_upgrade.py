@@ -12,7 +12,7 @@ from tests.host import steps
 from tests.host.conftest import HostFactory
 from tests.host.old_stack import MADE, client, still_there
 
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 PINNED = "3.17.2"
 QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
 

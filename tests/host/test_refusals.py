@@ -13,7 +13,7 @@ from mlflow_onprem.sandbox import Layer, Sandbox, product
 from tests.host import steps
 from tests.host.conftest import HostFactory
 
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 WEB = Path(__file__).with_name("bad_web.py")
 LOCKER = """\
 import fcntl, pathlib, sys, time
@@ -50,7 +50,8 @@ def full(module_host: HostFactory) -> Sandbox:
 def picture(server: Sandbox) -> dict[str, Any]:
     """What a plan says, but for the invented names, and every file of ours."""
     code, answer = steps.plan(server)
-    changes = sorted((each["resource"].partition("access-key:")[0], each["action"]) for each in answer["changes"])
+    # Whether a bucket that is not there is known to be missing depends on whether anybody, a stranger perhaps, answers on the store's port.
+    changes = sorted((each["resource"].partition("access-key:")[0], each["action"].replace("unknown", "create")) for each in answer["changes"])
     files = server.run(["find", "/etc/mlflow-onprem", "/opt", "/var/lib/mlflow-onprem", "/etc/systemd/system", "-not", "-path", "*/cli/*"], ok=(0, 1))
     return {"code": code, "changes": changes, "unchanged": answer["unchanged"], "files": sorted(files.out.split())}
 

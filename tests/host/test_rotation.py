@@ -18,7 +18,7 @@ from tests.host.clients import VERSIONS
 from tests.host.conftest import HostFactory
 from tests.host.test_external import KEY, PASSWORD, PROVIDE, SECRET, database_layer
 
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 HERE = Path(__file__).parent
 PYTHON = "/opt/mlflow-onprem/cli/bin/python"
 CREDENTIALS = "/etc/mlflow-onprem/credentials.json"
@@ -130,6 +130,7 @@ def test_three_rotations_under_load(host: HostFactory, clients: Layer, capsys: p
     assert shows_none(server.journal(), *before)
 
 
+@pytest.mark.long
 def test_killed_at_every_step_under_load(host: HostFactory, clients: Layer) -> None:
     """Killed after every change and in the middle of every reload and restart; `install` and the command itself go on in turns."""
     server, client = host(), host(clients, hostname="client")
@@ -161,6 +162,7 @@ def test_killed_at_every_step_under_load(host: HostFactory, clients: Layer) -> N
     steps.assert_as_wanted(server)
 
 
+@pytest.mark.long
 def test_each_part_by_itself_twice_at_once_and_with_things_down(host: HostFactory) -> None:
     server = host()
     for group, dead in {"s3": "s3", "postgres": "role", "mlflow": "administrator", "minio-root": "root"}.items():

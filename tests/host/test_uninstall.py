@@ -11,7 +11,7 @@ from mlflow_onprem.sandbox import Layer, Sandbox, product
 from tests.host import rest, steps
 from tests.host.conftest import HostFactory
 
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 
 #: Logs, caches and the package manager's own books are not what a host is: they are left out of the comparison.
 IGNORED = (

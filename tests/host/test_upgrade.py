@@ -24,7 +24,7 @@ from tests.host import steps
 from tests.host.conftest import HostFactory
 from tests.host.old_stack import OWN_LOCKS, VERSIONS, old_layer, still_there
 
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 PINNED = "3.17.2"
 KILLER = Path(__file__).with_name("upgrade_killer.py")
 KILLED = 128 + 9
@@ -123,6 +123,7 @@ def test_a_new_server_that_does_not_start_after_its_tables_were_migrated(old: Ol
     assert not server.run(["ls", "/run/systemd/system/mlflow.service.d"], ok=(0, 2)).out
 
 
+@pytest.mark.long
 def test_killed_at_every_step(old: OldHost) -> None:
     server = old("3.14.0")
     server.push(KILLER, "/root/killer.py")
@@ -170,6 +171,7 @@ def test_a_cut_off_upgrade_keeps_gc_and_backup_away(host: HostFactory) -> None:
     assert "is damaged" in server.run(["mlflow-onprem", "upgrade"], ok=(1,)).err
 
 
+@pytest.mark.long
 def test_a_rehearsal_says_go_or_no_go(old: OldHost, config: str, store: Path, tmp_path: Path) -> None:
     server = old("3.16.1")
     server.run(["mlflow-onprem", "backup", "create"], timeout=300)

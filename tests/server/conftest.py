@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -31,11 +32,14 @@ def mlflow_python() -> Path:
     digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
     python = ROOT / ".cache" / f"mlflow-env-{sys.version_info[0]}.{sys.version_info[1]}-{digest}" / "bin" / "python"
     ready = python.parent.parent / "ready"
-    if not ready.exists():
-        subprocess.run(["uv", "venv", "--quiet", "--clear", "--python", sys.executable, python.parent.parent], check=True)
-        options = ["--require-hashes", "--only-binary", ":all:", "--compile-bytecode"]
-        subprocess.run(["uv", "pip", "install", "--quiet", "--python", python, *options, "-r", LOCK], check=True)
-        ready.touch()
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    with (ROOT / ".cache" / "mlflow-env.lock").open("w") as lock:  # tests run in several processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready.exists():
+            subprocess.run(["uv", "venv", "--quiet", "--clear", "--python", sys.executable, python.parent.parent], check=True)
+            options = ["--require-hashes", "--only-binary", ":all:", "--compile-bytecode"]
+            subprocess.run(["uv", "pip", "install", "--quiet", "--python", python, *options, "-r", LOCK], check=True)
+            ready.touch()
     return python
 
 

@@ -100,7 +100,8 @@ def tidy(making: _Making) -> None:
 
 def copy_before(making: _Making) -> None:
     """The long pass. Objects that are gone before they are copied were deleted before the dump."""
-    making.new = _pass(making, known="known", to="before", keep_missing=False)
+    damaged = frozenset(json.loads(making.work.repository.read(DAMAGED) or b"[]"))
+    making.new = _pass(making, known="known", to="before", keep_missing=False, damaged=damaged)
 
 
 def dump(making: _Making) -> None:
@@ -206,9 +207,8 @@ def sample(work: Workplace, database: str) -> dict[str, Any]:
     return {"active_runs": count, "runs": values}
 
 
-def _pass(making: _Making, *, known: str, to: str, keep_missing: bool) -> Tally:
+def _pass(making: _Making, *, known: str, to: str, keep_missing: bool, damaged: frozenset[str] = frozenset()) -> Tally:
     work, spool, tally = making.work, making.work.spool, Tally()
-    damaged = frozenset(json.loads(work.repository.read(DAMAGED) or b"[]"))
     objects.write_index(spool / "listed", work.bucket.list())
     pairs = objects.pair(objects.read_index(spool / "listed"), objects.read_index(spool / known))
     total = sum(new.size for new, old in pairs if new is not None and objects.needs_copy(new, old, damaged))

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,6 +50,12 @@ def base(say: Callable[[str], None]) -> Iterator[Layer]:
     _clear_leftovers()
     yield prepare(RELEASE, on_progress=say)
     remove_network_if_unused()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c() -> None:
+    """Whoever runs the tests in the background may have had Ctrl-C ignored, and every program started here would inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -122,6 +122,12 @@ def _hosts(request: pytest.FixtureRequest, title: str) -> Iterator[HostFactory]:
         sandbox.destroy()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of many minutes first, so that no process is alone with one at the end."""
+    first = ("test_upgrade", "test_rotation", "test_backup", "test_adoption", "test_uninstall")
+    items.sort(key=lambda item: next((number for number, name in enumerate(first) if item.path.stem == name), len(first)))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield

@@ -99,6 +99,7 @@ def nothing_lost(found: dict[str, Any]) -> None:
     assert (found["failed"], found["wrong"]) == ([], []), found
 
 
+@pytest.mark.long
 def test_three_rotations_under_load(host: HostFactory, clients: Layer, capsys: pytest.CaptureFixture[str]) -> None:
     """Eight clients, a thousand requests and more: nothing fails, nothing is lost or double, every byte is right, every old secret is dead."""
     server, client = host(), host(clients, hostname="client")

@@ -15,7 +15,7 @@ try: .venv/made ## a real server in a sandbox on this machine: install, log a ru
 test: check ## check, then the host tests on real systemd hosts
 	@$(SUDO) env PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON) -m pytest -m '(host or mlflow) and not long' -n 2 --dist loadfile --no-loadscope-reorder -v --no-header --durations=10
 
-test-long: .venv/made ## the host tests of many minutes: rotations under load; killed at every step of an install, a rotation, an upgrade, a restore; a rehearsal; other releases
+test-long: .venv/made ## the host tests of many minutes: rotations under load; killed at every step of a rotation, an upgrade, a restore; a rehearsal; other releases
 	@$(SUDO) env PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON) -m pytest -m long -v --no-header --durations=10
 
 check: .venv/made ## format, lint, strict types, unit tests

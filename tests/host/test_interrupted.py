@@ -89,7 +89,6 @@ def undisturbed(module_host: HostFactory) -> dict[str, str]:
     return everything_on(server)
 
 
-@pytest.mark.long
 def test_killed_after_each_resource(
     host: HostFactory, bootstrapped: Layer, clients: Layer, config: str, store: Path, undisturbed: dict[str, str]
 ) -> None:

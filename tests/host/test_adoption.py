@@ -91,6 +91,7 @@ def test_a_database_beside_it_keeps_working(by_hand: Sandbox, config: str, store
     assert steps.plan(by_hand)[0] == 0
 
 
+@pytest.mark.long
 def test_a_stranger_on_our_port_is_still_refused(by_hand: Sandbox, config: str, store: Path) -> None:
     by_hand.run(["pkill", "-f", "/opt/mlflow/bin/"], ok=(0, 1))
     steps.until(lambda: ":5000 " not in by_hand.run(["ss", "-Hltn"]).out, "the port is free")

@@ -44,8 +44,7 @@ class Sandbox(Guest):
         host = LocalHost()
         machine.require_root(host)
         specs.check_name(name)
-        old = specs.load(name)
-        cls(old or Spec.remains(name), host).destroy()
+        cls.discard(name)
         with layers.locked("network"):
             net = _network(host)
             address = _free_address(net, layer.address)
@@ -70,6 +69,11 @@ class Sandbox(Guest):
     def every(cls) -> list[Sandbox]:
         """All hosts on this machine."""
         return [cls(spec) for spec in specs.every()]
+
+    @classmethod
+    def discard(cls, name: str) -> None:
+        """Destroy the host of that name, or what a crash left of one."""
+        cls(specs.load(name) or Spec.remains(name)).destroy()
 
     # life and death --------------------------------------------------------------------------------------------------
 
@@ -160,7 +164,7 @@ def teardown() -> None:
     """Destroy every host, also what a crash left of one, and take the network back."""
     machine.require_root(LocalHost())
     for name in specs.names():
-        Sandbox(specs.load(name) or Spec.remains(name)).destroy()
+        Sandbox.discard(name)
     remove_network_if_unused()
 
 

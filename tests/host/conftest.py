@@ -15,7 +15,8 @@ import pytest
 
 from mlflow_onprem.commands.sandbox import store_from_source
 from mlflow_onprem.host import LocalHost
-from mlflow_onprem.sandbox import Layer, Sandbox, install_tools, prepare, product, remove_network_if_unused
+from mlflow_onprem.sandbox import Layer, Sandbox, install_tools, layers, prepare, product, remove_network_if_unused
+from mlflow_onprem.sandbox import spec as specs
 from tests.host.clients import clients_layer
 
 ARTIFACTS = Path(__file__).parent / ".artifacts"
@@ -149,8 +150,9 @@ def _keep_evidence(sandbox: Sandbox, test: str) -> None:
 
 
 def _clear_leftovers() -> None:
-    """Hosts of test runs that were killed: their name has the pid of a run that is no more."""
-    for sandbox in Sandbox.every():
-        found = re.match(r"t(\d+)-", sandbox.name)
-        if found and not Path(f"/proc/{found[1]}").exists():
-            sandbox.destroy()
+    """Hosts of test runs that were killed: their name has the pid of a run that is no more. pytest's processes all come here at the same moment."""
+    with layers.locked("leftovers"):
+        for name in specs.names():
+            found = re.match(r"t(\d+)-", name)
+            if found and not Path(f"/proc/{found[1]}").exists():
+                Sandbox.discard(name)

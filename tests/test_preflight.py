@@ -1,0 +1,50 @@
+"""What is refused before the first change; on real hosts: tests/host/test_refusals.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mlflow_onprem.errors import Refused
+from mlflow_onprem.host import LocalHost
+from mlflow_onprem.preflight import ROOM, check, check_room, holders
+from tests.fakes import FakeHost
+
+
+def test_who_is_not_root_and_what_is_not_systemd() -> None:
+    with pytest.raises(Refused, match="needs root") as caught:
+        check(FakeHost(is_root=False), None)  # type: ignore[arg-type]  # refused before it looks at the rest
+    assert caught.value.hint == "run it with sudo"
+    host = FakeHost()
+    host.remove("/run/systemd/system")
+    with pytest.raises(Refused, match="systemd does not run this system"):
+        check(host, None)  # type: ignore[arg-type]  # the same
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_who_holds_a_port(family: socket.AddressFamily, address: str) -> None:
+    with socket.socket(family) as listener:
+        listener.bind((address, 0))
+        port = listener.getsockname()[1]
+        assert holders(LocalHost(), port) == []  # bound, but nobody listens
+        listener.listen()
+        (pid, program, _), *others = holders(LocalHost(), port)
+    assert not others
+    assert pid == os.getpid()
+    assert program == Path("/proc/self/comm").read_text().strip()
+    assert holders(LocalHost(), port) == []
+
+
+@pytest.mark.parametrize("full", ["/etc", "/var"])
+def test_no_room_for_new_secrets(full: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {"/etc": ROOM, "/var": ROOM}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free[str(path)]))
+    check_room(LocalHost())
+    free[full] = ROOM - (1 << 20)
+    with pytest.raises(Refused, match=rf"{full} has 15.0 MiB free, 16 MiB are needed"):
+        check_room(LocalHost())

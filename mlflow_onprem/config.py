@@ -87,7 +87,8 @@ def _host_name(text: str) -> str:
     return text.lower()
 
 
-Port = Annotated[int, Field(ge=1, le=65535)]
+#: strict: `true` is not 1, and "5000" not a number.
+Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 PlainPath = Annotated[str, AfterValidator(_plain_path)]
 Address = Annotated[str, AfterValidator(_address)]
 SqlName = Annotated[str, AfterValidator(_sql_name)]
@@ -135,7 +136,7 @@ class PostgresSection(Section):
     mode: Literal["local", "external"] = "local"
     url: Annotated[str, AfterValidator(_no_password)] | None = None
     password_file: PlainPath | None = None
-    version: Annotated[int, Field(ge=13, le=30)] | None = None
+    version: Annotated[int, Field(ge=13, le=30, strict=True)] | None = None
     port: Port = 5432
     database: SqlName = "mlflow"
     user: SqlName = "mlflow_user"
@@ -161,7 +162,7 @@ class AuthSection(Section):
     enabled: bool = True
     database: SqlName = "mlflow_auth"
     default_permission: Literal["READ", "USE", "EDIT", "MANAGE", "NO_PERMISSIONS"] = "READ"
-    cache_seconds: Annotated[int, Field(ge=0, le=3600)] = 60
+    cache_seconds: Annotated[int, Field(ge=0, le=3600, strict=True)] = 60
 
 
 class MlflowSection(Section):
@@ -172,14 +173,15 @@ class MlflowSection(Section):
     bind: Address = "0.0.0.0"  # noqa: S104  # it serves the network; accounts are on by default
     port: Port = 5000
     hosts: tuple[Annotated[str, AfterValidator(_host_name)], ...] = ()
-    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=64, strict=True)] = "auto"
     jobs: bool = False
     artifacts: Literal["proxied", "presigned", "direct"] = "proxied"
     extra_packages: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\[\],=<>!~-]*$")], ...] = ()
     auth: AuthSection = AuthSection()
 
 
-def _backup_place(text: str) -> str:
+def backup_place(text: str) -> str:
+    """A folder of its own or s3://bucket/prefix, without a slash at its end. Raises ValueError."""
     if text.startswith("s3://"):
         bucket, _, prefix = text.removeprefix("s3://").partition("/")
         _bucket(bucket)
@@ -192,11 +194,11 @@ def _backup_place(text: str) -> str:
 class BackupSection(Section):
     """[backup]: where copies lie, when they are made, how many are kept."""
 
-    to: Annotated[str, AfterValidator(_backup_place)] = "/var/backups/mlflow-onprem"
+    to: Annotated[str, AfterValidator(backup_place)] = "/var/backups/mlflow-onprem"
     schedule: Annotated[str, Field(pattern=r"^[A-Za-z0-9*:,./~ -]+$")] | None = None
-    keep_daily: Annotated[int, Field(ge=1, le=3660)] = 7
-    keep_weekly: Annotated[int, Field(ge=0, le=520)] = 4
-    keep_monthly: Annotated[int, Field(ge=0, le=120)] = 6
+    keep_daily: Annotated[int, Field(ge=1, le=3660, strict=True)] = 7
+    keep_weekly: Annotated[int, Field(ge=0, le=520, strict=True)] = 4
+    keep_monthly: Annotated[int, Field(ge=0, le=120, strict=True)] = 6
     credentials_file: PlainPath | None = None
     passphrase_file: PlainPath | None = None
     recipient: Annotated[str, Field(pattern=r"^age1[a-z0-9]{20,}$")] | None = None

@@ -26,6 +26,7 @@ PREFIX = "MLFLOW_ONPREM_"
 #: Variables with our prefix that are not configuration.
 NOT_CONFIGURATION = ("MLFLOW_ONPREM_SANDBOX_", "MLFLOW_ONPREM_TEST_", "MLFLOW_ONPREM_COMPLETE", "_MLFLOW_ONPREM_")
 SECRET_NAMES = re.compile(r"(password|passwd|secret|token|passphrase|access_key|private_key)$")
+EXAMPLE = "`mlflow-onprem config init --config ./example.toml` writes every setting with its default"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ def load(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Lo
 
     Raises ConfigError, with the nearest known key for an unknown one, and without any value.
     """
-    place = path or DEFAULT_PATH
+    place = DEFAULT_PATH if path is None else path
+    if not place:
+        raise ConfigError("--config names no file", "an unset variable? name a file, or leave --config out")
     values = _read(place, must_exist=path is not None)
     _refuse_secrets(values, place)
     sources = dict.fromkeys(_leaves(values), place)
@@ -57,9 +60,7 @@ def load(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Lo
     try:
         return Loaded(Config.model_validate(values), sources, place)
     except ValidationError as wrong:
-        raise ConfigError(
-            "\n".join(_say(error, sources) for error in wrong.errors()), f"mend {place}; `mlflow-onprem config show` prints what is in force"
-        ) from None
+        raise ConfigError("\n".join(_say(error, sources) for error in wrong.errors()), _mend(wrong, sources, place)) from None
 
 
 def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
@@ -93,9 +94,7 @@ def _read(path: str, *, must_exist: bool) -> dict[str, Any]:
     except OSError as failed:
         raise ConfigError(f"{path} cannot be read: {failed.strerror}") from failed
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as broken:
-        raise ConfigError(
-            f"{path} is not valid TOML: {broken}", "text needs quotes, lists brackets: see `mlflow-onprem config init --config /dev/stdout`"
-        ) from None
+        raise ConfigError(f"{path} is not valid TOML: {broken}", f"text needs quotes, lists brackets: {EXAMPLE}") from None
 
 
 def _refuse_secrets(values: Mapping[str, Any], path: str) -> None:
@@ -136,17 +135,34 @@ def _value(text: str) -> Any:
     return value if isinstance(value, (bool, int, list, str)) else text
 
 
+def _mend(wrong: ValidationError, sources: Mapping[str, str], path: str) -> str:
+    found: set[str] = set()
+    for error in wrong.errors():
+        key = _key(error)
+        found |= {source for each, source in sources.items() if not key or f"{each}.".startswith(f"{key}.")} or {path}
+    variables = sorted(source for source in found if source.startswith(PREFIX))
+    mends = [f"mend {path} ({EXAMPLE})"] if found.difference(variables) else []
+    mends += [f"correct or unset {', '.join(variables)}"] if variables else []
+    return "; ".join(mends)
+
+
+def _key(error: Any) -> str:
+    """The setting an error is about: a union's branches and a list's index stand in the location behind it. One that is not known is left whole."""
+    whole = key = ".".join(str(part) for part in error["loc"] if isinstance(part, (str, int)))
+    known = set(known_keys())
+    while key not in known and "." in key:
+        key = key.rpartition(".")[0]
+    return key if key in known else whole
+
+
 def _say(error: Any, sources: Mapping[str, str]) -> str:
-    parts = [str(part) for part in error["loc"] if isinstance(part, (str, int))]
     known = list(known_keys())
-    key = ".".join(parts)
+    key = ".".join(str(part) for part in error["loc"] if isinstance(part, (str, int)))
     if error["type"] == "extra_forbidden":
         sections = sorted({each.rpartition(".")[0] for each in known})
         near = difflib.get_close_matches(key, [*known, *sections], 1, 0.5)
         return f"{key} is not a setting" + (f"; did you mean {near[0]}?" if near else "")
-    # A union's branches and a list's index stand in the location behind the key itself.
-    while key not in known and "." in key:
-        key = key.rpartition(".")[0]
+    key = _key(error)
     text = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     origin = f" ({sources[key]})" if sources.get(key, "").startswith(PREFIX) else ""
     return f"{key}{origin}: {text}" if key else text

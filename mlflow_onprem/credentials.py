@@ -192,7 +192,8 @@ def parse(text: str) -> Credentials:
         missing = []
     raise OnPremError(
         f"{PATH} is damaged" + (f": it lacks {', '.join(missing)}" if missing else ""),
-        f"put it back from a backup; without it the stack's own passwords are lost. To start with new ones: mv {PATH} {PATH}.damaged, then install",
+        "put it back from a backup (docs/operations-backup.md, at its end: without this program); without it the stack's own passwords are lost. "
+        f"To start with new ones: mv {PATH} {PATH}.damaged, then install",
     )
 
 

@@ -254,7 +254,7 @@ class LocalHost:
     # files ---------------------------------------------------------------------------------------------------------
 
     def read(self, path: str) -> bytes | None:
-        """The content, or None where there is no such file. Raises NotVisible where this user may not look."""
+        """The content, or None where there is no such file. Raises NotVisible where this user may not look, OnPremError for a folder."""
         with _looking(path):
             try:
                 return self.local(path).read_bytes()
@@ -419,6 +419,8 @@ def _looking(path: str) -> Iterator[None]:
         yield
     except PermissionError as denied:
         raise NotVisible(f"only root may look at {path}") from denied
+    except IsADirectoryError as folder:
+        raise OnPremError(f"{path} is a folder, and a file is wanted there", "name a file, or move the folder away") from folder
 
 
 @contextlib.contextmanager

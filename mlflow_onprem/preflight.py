@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mlflow_onprem.assembly import Assembly
+from mlflow_onprem.config import Config
 from mlflow_onprem.download import local_path, probe
 from mlflow_onprem.engine import Stack
-from mlflow_onprem.errors import OnPremError, Refused
+from mlflow_onprem.errors import ConfigError, OnPremError, Refused
 from mlflow_onprem.host import Host
 from mlflow_onprem.resources import bundle
 from mlflow_onprem.resources.binary import Download, PinnedBinary
@@ -31,10 +32,21 @@ def check(host: Host, assembly: Assembly, stack: Stack | None = None) -> None:
         raise Refused("this changes the system and needs root", "run it with sudo")
     if host.stat("/run/systemd/system") is None:
         raise Refused("systemd does not run this system (a container, or another init)", "use a plain server or virtual machine with systemd")
+    check_schedule(host, assembly.config)
     _check_ports(host, assembly)
     _check_places(host, assembly)
     _check_download(host, assembly)
     _check_schema(host, stack or assembly.stack)
+
+
+def check_schedule(host: Host, config: Config) -> None:
+    """Raises ConfigError for a time that systemd does not understand. Where there is no systemd-analyze, nothing is said."""
+    schedule = config.backup.schedule
+    if schedule is not None and host.run(["systemd-analyze", "calendar", "--", schedule], ok=(0, 1, 127)).code == 1:
+        raise ConfigError(
+            f"backup.schedule: {schedule!r} is no time of systemd's",
+            'for example "*-*-* 03:30" or "Sun 04:00"; see: man systemd.time, Calendar Events',
+        )
 
 
 def check_room(host: Host) -> None:

@@ -176,7 +176,7 @@ class FakeHost:
     def read(self, path: str) -> bytes | None:
         node = self._look(self._follow(path))
         if node is not None and node.kind == "directory":
-            raise IsADirectoryError(path)
+            raise OnPremError(f"{path} is a folder, and a file is wanted there", "name a file, or move the folder away")
         return None if node is None else node.content
 
     def stat(self, path: str) -> Stat | None:

@@ -20,8 +20,9 @@ from mlflow_onprem.backup.manifest import FilePart, Manifest, ObjectsPart, Proof
 from mlflow_onprem.backup.objects import Entry, Tally
 from mlflow_onprem.backup.repository import Folder, Missing, Repository, open_repository, pieces, pool_name
 from mlflow_onprem.backup.vault import Keys, Opener, Sealer
+from mlflow_onprem.cli.backup import _repository
 from mlflow_onprem.commands import backup, backup_verify
-from mlflow_onprem.config import BackupSection
+from mlflow_onprem.config import BackupSection, Config
 from mlflow_onprem.config_file import load
 from mlflow_onprem.errors import ConfigError, OnPremError, Refused
 from mlflow_onprem.host import LocalHost
@@ -491,6 +492,20 @@ def test_another_store_needs_its_credentials(host: LocalHost) -> None:
     host.local("/s3").write_text("[default]\naws_access_key_id = A\naws_secret_access_key = B\nendpoint_url = https://s3.example.com\n")
     found: Repository = open_repository(host, "s3://bucket/x", "/s3")
     assert found.address == "s3://bucket/x"
+
+
+@pytest.mark.parametrize("wrong", ["endpoint_url = http://[", "endpoint_url = http://h:99999"])
+def test_another_store_needs_an_address(host: LocalHost, wrong: str) -> None:
+    text = f"[default]\naws_access_key_id = k\naws_secret_access_key = secret\n{wrong}\n"
+    host.local("/s3").write_text(text)
+    with pytest.raises(ConfigError, match="endpoint_url or region is not right"):
+        open_repository(host, "s3://bucket/x", "/s3")
+
+
+@pytest.mark.parametrize("place", ["s3://", "s3:///x", "s3://B/x", "relative", "/"])
+def test_what_is_no_place_for_backups(host: LocalHost, place: str) -> None:
+    with pytest.raises(ConfigError, match="must be"):
+        _repository(host, Config(), place, None)
 
 
 def test_pieces_are_read_in_any_measure() -> None:

@@ -87,6 +87,16 @@ def test_help_names_the_verbs() -> None:
         assert verb in done.stdout
 
 
+def test_help_keeps_what_stands_in_brackets() -> None:
+    for words, says in (
+        (("plan",), "[default: /etc/mlflow-onprem/config.toml]"),
+        (("rotate-credentials",), "[rotation] every"),
+        (("backup", "prune"), "rules of [backup] do not keep"),
+        (("backup", "verify"), "[default: the newest]"),
+    ):
+        assert says in " ".join(run(*words, "--help").stdout.replace("│", " ").split()), words
+
+
 def test_a_configuration_from_its_first_line_to_its_check(tmp_path: Path) -> None:
     path = tmp_path / "new" / "config.toml"
     done = run("config", "init", "--config", str(path), "--json")
@@ -95,6 +105,10 @@ def test_a_configuration_from_its_first_line_to_its_check(tmp_path: Path) -> Non
     assert again.returncode == 2
     assert "exists and is left alone" in again.stderr
     assert "what next: " in again.stderr
+    below = run("config", "init", "--config", f"{path}/config.toml")
+    assert (below.returncode, f"{path} exists and is left alone" in below.stderr) == (2, True)
+    nothing = run("config", "init", "--config", "")
+    assert (nothing.returncode, "--config names no file" in nothing.stderr) == (2, True)
     checked = run("config", "check", "--config", str(path), "--json")
     assert the_object(checked) == {"schema": 1, "command": "config check", "path": str(path), "exists": True, "valid": True}
     path.write_text("[mlflow]\nport = 5001\n")

@@ -142,9 +142,10 @@ def test_a_client_that_gets_through() -> None:
     assert (done.server, done.findings[2].text) == ("3.17.2", "logged in as ann")
 
 
-@pytest.mark.parametrize("uri", ["", "file:///tmp/mlruns", "databricks", "http://", "http://host:port", "./mlruns"])
+@pytest.mark.parametrize("uri", ["", "file:///tmp/mlruns", "databricks", "http://", "http://host:port", "http://[::1", "./mlruns"])
 def test_no_address_of_a_server(uri: str) -> None:
-    assert "keeps its runs on its own disk" in error(client_check.check(Client(uri), None)).text
+    client = client_check.read_client({"MLFLOW_TRACKING_URI": uri}, Path("/nonexistent"))
+    assert "keeps its runs on its own disk" in error(client_check.check(client, None)).text
 
 
 def test_what_was_not_filled_in() -> None:

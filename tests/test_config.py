@@ -123,6 +123,22 @@ def test_a_wrong_variable_is_named_beside_its_setting(tmp_path: Path) -> None:
     assert "mlflow.port (MLFLOW_ONPREM_MLFLOW_PORT)" in refusal(tmp_path, "", {"MLFLOW_ONPREM_MLFLOW_PORT": "high"}).message
 
 
+def test_the_hint_names_what_is_to_be_mended(tmp_path: Path) -> None:
+    """The file, the variable, or both where they do not go together."""
+    high = {"MLFLOW_ONPREM_MLFLOW_PORT": "high"}
+    assert refusal(tmp_path, "", high).hint == "correct or unset MLFLOW_ONPREM_MLFLOW_PORT"
+    assert refusal(tmp_path, "[minio]\nport = 0").hint.startswith(f"mend {tmp_path}/config.toml (`mlflow-onprem config init --config ./")
+    for text, port in (("[minio]\nport = 0", "high"), ("[minio]\nport = 5001", "5001")):
+        hint = refusal(tmp_path, text, {"MLFLOW_ONPREM_MLFLOW_PORT": port}).hint
+        assert hint.startswith("mend "), hint
+        assert hint.endswith("; correct or unset MLFLOW_ONPREM_MLFLOW_PORT"), hint
+
+
+def test_a_path_that_is_an_unset_variable() -> None:
+    with pytest.raises(ConfigError, match="--config names no file"):
+        load("", {})
+
+
 # refusals ------------------------------------------------------------------------------------------------------------
 
 REFUSED = {
@@ -132,6 +148,9 @@ REFUSED = {
     "a section that is a value": ("minio = 3", "minio: "),
     "a port out of range": ("[mlflow]\nport = 70000", "mlflow.port: must be less than or equal to 65535"),
     "a port that is text": ('[mlflow]\nport = "high"', "mlflow.port: must be a valid integer"),
+    "a port that is a number in quotes": ('[mlflow]\nport = "5000"', "mlflow.port: must be a valid integer"),
+    "a port that is a truth": ("[mlflow]\nport = true", "mlflow.port: must be a valid integer"),
+    "workers that are a truth": ("[mlflow]\nworkers = true", "mlflow.workers: "),
     "ports that collide": ("[mlflow]\nport = 9000", "minio.port and mlflow.port are both 9000"),
     "ports of one section that collide": ("[minio]\nconsole_port = 9000", "minio.port and minio.console_port are both 9000"),
     "an address without a mask": (

@@ -11,7 +11,7 @@ import pytest
 from mlflow_onprem import render_doctor
 from mlflow_onprem.commands.doctor import doors, journey, upkeep
 from mlflow_onprem.commands.doctor.finding import BAD, OK, WARNING, Examination, bad, ok, warning
-from mlflow_onprem.config import Config
+from mlflow_onprem.config import Config, MinioSection
 from tests.fakes import FakeHost
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -59,7 +59,14 @@ def test_mlflow_below_the_floor_is_bad(running: str, level: str) -> None:
     ],
 )
 def test_a_store_without_this_years_fixes_is_warned_of(version: str, level: str) -> None:
-    assert upkeep.store_version(version).level == level
+    assert upkeep.store_version(version, MinioSection()).level == level
+
+
+def test_the_mend_of_an_old_store_is_one_that_is_heeded() -> None:
+    """An address of one's own goes before the named distribution."""
+    assert 'set distribution = "silo" in [minio]' in upkeep.store_version("", MinioSection()).mend
+    own = MinioSection(url="file:///srv/minio", sha256="a" * 64)
+    assert "take out url and sha256" in upkeep.store_version("", own).mend
 
 
 def test_a_clock_that_is_off_is_bad_and_one_that_nobody_keeps_is_warned_of() -> None:

@@ -110,6 +110,8 @@ def test_a_write_through_a_symlink_replaces_the_link(host: Host) -> None:
 
 def test_directories(host: Host) -> None:
     host.mkdir("/work/a/b/c", mode=0o750, owner=USER, group=GROUP)
+    with pytest.raises(OnPremError, match="/work/a is a folder, and a file is wanted there"):
+        host.read("/work/a")
     found, parent = host.stat("/work/a/b/c"), host.stat("/work/a/b")
     assert found is not None
     assert parent is not None

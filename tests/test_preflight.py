@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from mlflow_onprem.errors import Refused
+from mlflow_onprem.config import BackupSection, Config
+from mlflow_onprem.errors import ConfigError, Refused
 from mlflow_onprem.host import LocalHost
-from mlflow_onprem.preflight import ROOM, check, check_room, holders
+from mlflow_onprem.preflight import ROOM, check, check_room, check_schedule, holders
 from tests.fakes import FakeHost
 
 
@@ -38,6 +40,16 @@ def test_who_holds_a_port(family: socket.AddressFamily, address: str) -> None:
     assert pid == os.getpid()
     assert program == Path("/proc/self/comm").read_text().strip()
     assert holders(LocalHost(), port) == []
+
+
+@pytest.mark.parametrize(("status", "refused"), [(0, False), (1, True), (127, False)])
+def test_a_time_for_backups_is_systemds_to_judge(status: int, refused: bool) -> None:
+    host = FakeHost()
+    host.script(["systemd-analyze", "calendar", "--", "foo bar"], code=status)
+    check_schedule(host, Config())
+    config = Config(backup=BackupSection(schedule="foo bar"))
+    with pytest.raises(ConfigError, match="'foo bar' is no time of systemd's") if refused else nullcontext():
+        check_schedule(host, config)
 
 
 @pytest.mark.parametrize("full", ["/etc", "/var"])

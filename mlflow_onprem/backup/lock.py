@@ -43,7 +43,7 @@ def hold(what: str, *, wait: float = 0, recovering: bool = False) -> Iterator[No
 def require_root() -> None:
     """Raises Refused for anyone but root."""
     if os.geteuid() != 0:
-        raise Refused("backups hold secrets and need root", "run it with sudo")
+        raise Refused("this works on stored data and secrets, and needs root", "run it with sudo")
 
 
 def _taken(descriptor: int) -> bool:

@@ -186,7 +186,13 @@ def open_repository(host: Host, address: str, credentials_file: str | None) -> R
         raise ConfigError(f"{address} needs credentials", "name an AWS shared credentials file: credentials_file in [backup], or --credentials-file")
     access_key, secret_key, endpoint, region = read_credentials(host, credentials_file)
     parts = urlsplit(address)
-    return S3Repository(connect(endpoint, access_key, secret_key, region), parts.netloc, parts.path.strip("/"))
+    try:
+        client = connect(endpoint, access_key, secret_key, region)
+    except ValueError as wrong:
+        raise ConfigError(
+            f"{credentials_file}: endpoint_url or region is not right: {wrong}", "write it as endpoint_url = https://host:port"
+        ) from None
+    return S3Repository(client, parts.netloc, parts.path.strip("/"))
 
 
 def read_credentials(host: Host, path: str) -> tuple[str, Secret, str, str]:

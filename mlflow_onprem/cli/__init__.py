@@ -24,6 +24,7 @@ app = typer.Typer(
     name="mlflow-onprem",
     help="One plain server becomes a complete, self-hosted MLflow Tracking stack, and stays one.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # in rich's own markup [default: ...] and [backup] are tags, and vanish
     pretty_exceptions_show_locals=False,  # locals hold secrets
     context_settings={"help_option_names": ["-h", "--help"]},
 )

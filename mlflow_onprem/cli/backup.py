@@ -174,10 +174,12 @@ def restore(
 
 def _repository(host: LocalHost, config: Config, place: str, credentials_file: str | None) -> Repository:
     from mlflow_onprem.backup.repository import open_repository
+    from mlflow_onprem.config import backup_place
 
-    if not place.startswith(("s3://", "/")):
-        raise ConfigError(f"{place} is neither an absolute path nor s3://bucket/prefix")
-    return open_repository(host, place.rstrip("/"), credentials_file or config.backup.credentials_file)
+    try:
+        return open_repository(host, backup_place(place), credentials_file or config.backup.credentials_file)
+    except ValueError as wrong:
+        raise ConfigError(f"{place}: {wrong}", "a place for backups is an absolute path or s3://bucket/prefix") from None
 
 
 def _keys(host: LocalHost, config: Config, passphrase_file: str | None, identity_file: str | None, recipient: str | None) -> Keys:

@@ -39,6 +39,9 @@ def create(
     host, target = LocalHost(), to.absolute()
     if not target.parent.is_dir():
         raise ConfigError(f"there is no folder {target.parent}", "make it, or name another file")
+    if target.is_dir() or not os.access(target.parent, os.W_OK):
+        reason = "is a folder" if target.is_dir() else "may not be written by this user"
+        raise ConfigError(f"{target} {reason}", "name a file in a folder of yours, such as --to ./mlflow-onprem.bundle")
     here = facts.parse_os_release((host.read("/etc/os-release") or b"").decode()).get("VERSION_CODENAME", "")
     cpu = architecture or facts.ARCHITECTURES.get(os.uname().machine, "amd64")
     made = write(host, load(config).config, target, release or here, cpu, lambda text: print(f"  {text}", file=sys.stderr, flush=True))

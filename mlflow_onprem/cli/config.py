@@ -18,13 +18,16 @@ def init(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     from mlflow_onprem.config_file import DEFAULT_PATH
     from mlflow_onprem.package_data import read
 
-    path = Path(config or DEFAULT_PATH)
+    path = Path(DEFAULT_PATH if config is None else config)
+    if not path.name:
+        raise ConfigError("--config names no file", "an unset variable? name a file, or leave --config out")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True)
         with path.open("x" if path.is_file() or not path.exists() else "w", encoding="utf-8") as file:
             file.write(read("config.example.toml"))
-    except FileExistsError:
-        raise ConfigError(f"{path} exists and is left alone", "edit it, or move it away first") from None
+    except FileExistsError as there:
+        raise ConfigError(f"{there.filename} exists and is left alone", "edit it, or move it away first") from None
     except PermissionError:
         raise ConfigError(f"{path} may not be written by this user", "run it with sudo") from None
     except OSError as failed:
@@ -44,10 +47,12 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     from mlflow_onprem.config_file import load
     from mlflow_onprem.facts import own_locks
     from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.preflight import check_schedule
     from mlflow_onprem.stages.mlflow import lock
 
-    loaded = load(config)
-    lock(loaded.config.mlflow.version, own_locks(LocalHost()))
+    loaded, host = load(config), LocalHost()
+    lock(loaded.config.mlflow.version, own_locks(host))
+    check_schedule(host, loaded.config)
     exists = Path(loaded.path).exists()
     text = f"{loaded.path} is right" if exists else f"there is no {loaded.path}: every setting has its default"
     emit("config check", {"path": loaded.path, "exists": exists, "valid": True}, text, as_json=as_json)

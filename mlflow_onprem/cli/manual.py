@@ -26,7 +26,13 @@ COMPLETIONS = {
     "zsh": f"usr/local/share/zsh/site-functions/_{NAME}",
     "fish": f"etc/fish/completions/{NAME}.fish",
 }
-CODES = {0: "all is well", 1: "it failed", 2: "wrong usage or a bad configuration", 3: "plan: there are changes", 4: "something is not healthy"}
+CODES = {
+    0: "all is well",
+    1: "it failed",
+    2: "wrong usage or a bad configuration",
+    3: "plan, upgrade --check: there are changes",
+    4: "something is not healthy",
+}
 FILES = {
     "/etc/mlflow-onprem/config.toml": "The configuration; without it everything has its default.",
     "/etc/mlflow-onprem/credentials.json": "Every secret of the stack; root's alone.",

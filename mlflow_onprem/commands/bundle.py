@@ -66,7 +66,7 @@ def create(host: LocalHost, config: Config, target: Path, release: str, architec
         root.mkdir()
         _checkout(root, say)
         packages = _packages(host, config, root, release, architecture, say)
-        locks = {"cli": read("locks/cli.txt"), "mlflow": mlflow.lock(config.mlflow.version)}
+        locks = {"cli": read("locks/cli.txt"), "mlflow": mlflow.lock(config.mlflow.version, facts.own_locks(host))}
         _wheels(host, root, locks, python, release, architecture, say)
         _store(host, config, root, architecture, say)
         wheels = len(list((root / "wheels").iterdir()))

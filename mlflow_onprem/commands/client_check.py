@@ -68,7 +68,7 @@ def read_client(environ: Mapping[str, str], home: Path) -> Client:
     stored = _stored_account(home / ".mlflow/credentials")
     bundle = next((environ[name] for name in ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if environ.get(name)), None)
     insecure = environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
-    web = uri.startswith(("http://", "https://"))
+    web = _parts(uri) is not None
     found = get_netrc_auth(uri) if web else None
     return Client(
         uri,
@@ -98,12 +98,8 @@ def check(client: Client, installed: str | None) -> Checked:
 
 
 def _address(client: Client, findings: list[Finding]) -> SplitResult | None:
-    try:
-        parts = urlsplit(client.uri)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        parts, usable = None, False
-    if parts is None or not usable:
+    parts = _parts(client.uri)
+    if parts is None:
         text = f"MLFLOW_TRACKING_URI is {client.uri!r}, and not http(s)://host:port" if client.uri else "MLFLOW_TRACKING_URI is not set"
         findings.append(
             Finding("address", "error", f"{text}: a client keeps its runs on its own disk", "on the server, `mlflow-onprem client-env` prints it")
@@ -115,6 +111,16 @@ def _address(client: Client, findings: list[Finding]) -> SplitResult | None:
         )
         return None
     return parts
+
+
+def _parts(uri: str) -> SplitResult | None:
+    """Scheme, name and port; None for what is not http(s)://host:port."""
+    try:
+        parts = urlsplit(uri)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return None
+    return parts if usable else None
 
 
 def _server(client: Client, parts: SplitResult, findings: list[Finding]) -> bool:

@@ -23,6 +23,10 @@ class RolledBack(OnPremError):
         self.downtime = downtime
 
 
+class CopiesGone(OnPremError):
+    """What the way back needs is not there: trying it again does not help, only the backup does."""
+
+
 def take_back(making: Upgrading) -> str:
     """The host as the journal remembers it. May be done again after any interruption. Returns what is to be said of kept databases."""
     journal, note = making.journal, ""
@@ -35,7 +39,7 @@ def take_back(making: Upgrading) -> str:
         if all(server.exists(database.fresh_name(name)) for name in journal.databases):
             server.exchange(journal.databases)
         elif not all(server.exchanged(name) for name in journal.databases):
-            raise OnPremError("the copies of the databases are gone", f"put the backup back: sudo mlflow-onprem restore {journal.backup or 'ID'}")
+            raise CopiesGone("the copies of the databases are gone", f"put the backup back: {journals.aside(journal.backup or 'ID')}")
         making.record(step=RETURNED, keep=journal.step == OPENING)
     if making.journal is not None and making.journal.keep:
         note = f" (the databases that clients may have written to are kept as {', '.join(map(database.aside_name, journal.databases))})"
@@ -68,7 +72,7 @@ def taken_back(making: Upgrading, cause: OnPremError) -> OnPremError:
     try:
         note = take_back(making)
     except OnPremError as worse:
-        lead = "sudo mlflow-onprem upgrade: it goes on undoing"
+        lead = worse.hint if isinstance(worse, CopiesGone) else "sudo mlflow-onprem upgrade: it goes on undoing"
         backup = f"; the backup made before is {making.backup}" if making.backup else ""
         return OnPremError(f"the upgrade failed ({cause.message}) and could not be taken back yet: {worse.message}{backup}", lead, worse.output)
     assert making.journal is not None

@@ -50,7 +50,12 @@ def read(host: Host) -> Journal | None:
         values = json.loads(text)
         return Journal(**{**values, "databases": tuple(values["databases"]), "before": tuple(values["before"])})
     except (ValueError, TypeError, KeyError):
-        raise OnPremError(f"{PATH} is damaged", "put the newest backup back: sudo mlflow-onprem backup list, then restore") from None
+        raise OnPremError(f"{PATH} is damaged", f"put the newest backup back: {aside('ID')} (`backup list` shows them)") from None
+
+
+def aside(backup: str) -> str:
+    """The commands that end an upgrade by its backup: `restore` refuses while the record of one lies there."""
+    return f"sudo mv {PATH} {PATH}.old && sudo mlflow-onprem restore {backup}"
 
 
 def write(host: Host, journal: Journal) -> None:

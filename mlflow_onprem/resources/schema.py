@@ -95,7 +95,8 @@ class Schema(Base):
             raise Refused(
                 f"the tables in database {self.tracking_database} are at revision {have.tracking}, which the wanted MLflow does not know: "
                 "a later one made them",
-                "set mlflow.version to the version that ran here last (`mlflow-onprem backup list` shows it), or use the newest mlflow-onprem",
+                "set mlflow.version to the version that ran here last (`sudo mlflow-onprem backup list --json` shows it), or use the newest "
+                "mlflow-onprem",
             )
         if not self.may_migrate:
             raise Refused(

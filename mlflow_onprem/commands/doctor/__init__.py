@@ -95,7 +95,7 @@ def _versions(host: LocalHost, assembly: Assembly, rest: Rest) -> Iterator[Findi
     if config.minio.mode == "local":
         program = "/opt/mlflow-onprem/object-store/current/minio"
         try:
-            yield upkeep.store_version(host.run([program, "--version"], ok=(0, 1)).out.partition("\n")[0].strip())
+            yield upkeep.store_version(host.run([program, "--version"], ok=(0, 1)).out.partition("\n")[0].strip(), config.minio)
         except OnPremError as failed:
             yield bad("object store's version", failed.message, "the program is damaged or missing", upkeep.INSTALL)
     if config.postgres.mode == "local":

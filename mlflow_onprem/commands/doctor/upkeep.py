@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator
 
 from mlflow_onprem.assembly import Assembly
 from mlflow_onprem.commands.doctor.finding import Finding, bad, ok, warning
+from mlflow_onprem.config import MinioSection
 from mlflow_onprem.engine import Plan
-from mlflow_onprem.errors import CommandFailed, OnPremError
+from mlflow_onprem.errors import CommandFailed, OnPremError, Refused
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import compare
 from mlflow_onprem.resources.files import File
 from mlflow_onprem.resources.packages import candidate
-from mlflow_onprem.resources.schema import Schema
+from mlflow_onprem.resources.schema import Schema, SchemaState
 from mlflow_onprem.secret import Secret
 from mlflow_onprem.stages import minio, postgres
 
@@ -124,14 +125,20 @@ def tables(host: Host, assembly: Assembly) -> Finding:
     schema = next(each for each in assembly.stack if isinstance(each, Schema))
     why = "MLflow refuses to start on tables of another version"
     try:
-        change = compare(schema, schema.observe(host))
+        have = schema.observe(host)
+        change = compare(schema, have)
     except OnPremError as failed:
         return bad("tables", failed.message, why, INSTALL)
     if change is None:
         assert schema.want is not None
         return ok("tables", f"at the revision that MLflow {assembly.config.mlflow.version} wants ({schema.want.tracking})")
+    mend = INSTALL
+    try:
+        schema.check_may_change(have if isinstance(have, SchemaState) else None)
+    except Refused as refused:
+        mend = refused.hint
     differing = "; ".join(f"{name} is {each.have}, {each.want} is wanted" for name, each in change.fields.items()) or change.why
-    return bad("tables", f"the database's tables are not this MLflow's: {differing}", why, INSTALL)
+    return bad("tables", f"the database's tables are not this MLflow's: {differing}", why, mend)
 
 
 def mlflow_version(running: str, wanted: str) -> Finding:
@@ -145,12 +152,18 @@ def mlflow_version(running: str, wanted: str) -> Finding:
             "take `version` out of [mlflow] in /etc/mlflow-onprem/config.toml, then `sudo mlflow-onprem upgrade`",
         )
     if running != wanted:
-        return warning("MLflow's version", f"MLflow {running} serves, {wanted} is configured", "an upgrade was not finished", INSTALL)
+        return warning(
+            "MLflow's version",
+            f"MLflow {running} serves, {wanted} is configured",
+            "an upgrade was not made, or not finished",
+            "sudo mlflow-onprem upgrade",
+        )
     return ok("MLflow's version", f"{running}, at or above {floor}")
 
 
-def store_version(version: str) -> Finding:
+def store_version(version: str, config: MinioSection) -> Finding:
     """The object store's own word on its version: RELEASE.2026-09-16T00-00-00Z, or anything for a build from source."""
+    change = 'take out url and sha256 and set distribution = "silo"' if config.url else 'set distribution = "silo"'
     match = re.search(r"(\d{4}-\d\d-\d\d)T", version)
     if match is not None and match.group(1) >= STORE_FLOOR:
         return ok("object store's version", version)
@@ -158,7 +171,7 @@ def store_version(version: str) -> Finding:
         "object store's version",
         f"{version or 'unknown'}: MinIO is archived, and its known holes (CVE-2026-97731 and others) are not mended in it",
         "whoever may write one object may read all; as long as only this host reaches the store, MLflow stands before it",
-        'set distribution = "silo" in [minio] of /etc/mlflow-onprem/config.toml (the data stays), then `sudo mlflow-onprem install`',
+        f"{change} in [minio] of /etc/mlflow-onprem/config.toml (the data stays), then `sudo mlflow-onprem install`",
     )
 
 

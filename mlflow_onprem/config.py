@@ -115,6 +115,7 @@ class MinioSection(Section):
     volumes: tuple[Annotated[str, AfterValidator(_volume)], ...] = ()
     bind: Address = "127.0.0.1"
     port: Port = 9000
+    console_bind: Address = "127.0.0.1"
     console_port: Port = 9001
     public_url: HttpUrl | None = None
     bucket: Annotated[str, AfterValidator(_bucket)] = "mlflow"

@@ -44,6 +44,17 @@ def test_a_port_open_against_the_configuration_is_bad() -> None:
     assert shared == [WARNING, OK], "a cluster that others use is its owner's to open"
 
 
+def test_a_console_on_the_network_is_bad_though_the_store_is_open_on_purpose() -> None:
+    host = FakeHost()
+    host.put("/proc/net/tcp", "header\n" + "".join(f"{n}: 00000000:{port:04X} 00000000:0000 0A\n" for n, port in enumerate((9000, 9001))))
+    opened = Config.model_validate({"minio": {"bind": "0.0.0.0"}})
+    [found] = [each for each in doors.ports(host, opened, postgres_shared=False) if each.level == BAD]
+    assert "the object store's console listens on 0.0.0.0 port 9001" in found.what
+    assert "[minio] console_bind" in found.mend
+    both = Config.model_validate({"minio": {"bind": "0.0.0.0", "console_bind": "0.0.0.0"}})
+    assert all(each.level == OK for each in doors.ports(host, both, postgres_shared=False))
+
+
 @pytest.mark.parametrize(("running", "level"), [("3.16.1", BAD), ("2.22.5", BAD), ("3.17.0", WARNING), ("3.17.2", OK), ("3.18.0", WARNING)])
 def test_mlflow_below_the_floor_is_bad(running: str, level: str) -> None:
     assert upkeep.mlflow_version(running, "3.17.2").level == level

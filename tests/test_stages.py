@@ -105,6 +105,14 @@ LINES: dict[str, tuple[dict[str, Any], set[str]]] = {
             "service:minio.service",
         },
     ),
+    "minio.console_bind": (
+        {"minio": {"console_bind": "0.0.0.0"}},
+        {
+            "file:/etc/mlflow-onprem/minio.env",
+            "file:/etc/systemd/system/minio.service.d/mlflow-onprem.conf",
+            "service:minio.service",
+        },
+    ),
     "minio.data_dir": (
         {"minio": {"data_dir": "/srv/objects"}},
         {
@@ -241,6 +249,24 @@ def test_the_lines_of_pg_hba_let_the_role_in_by_these_ways_alone(tmp_path: Path)
     assert [row[3] for row in rows if row[-1] == "scram-sha-256"] == ["127.0.0.1/32", "::1/128", "10.0.0.0/24"]
     assert all(row[2] == "mlflow_user" for row in rows), "nobody else's way in changes"
     assert "trust" not in block.want.content.value
+
+
+@pytest.mark.parametrize(
+    ("bind", "console_bind", "addresses", "alone"),
+    [
+        ("127.0.0.1", "127.0.0.1", ("127.0.0.1:9000", "127.0.0.1:9001"), True),
+        ("0.0.0.0", "127.0.0.1", ("0.0.0.0:9000", "127.0.0.1:9001"), False),
+        ("127.0.0.1", "::", ("127.0.0.1:9000", "[::]:9001"), False),
+    ],
+)
+def test_the_console_is_opened_by_its_own_setting_alone(
+    bind: str, console_bind: str, addresses: tuple[str, str], alone: bool, tmp_path: Path
+) -> None:
+    wanted = config({"minio": {"bind": bind, "console_bind": console_bind}})
+    named = ("file:/etc/mlflow-onprem/minio.env", "file:/etc/systemd/system/minio.service.d/mlflow-onprem.conf")
+    files = {each.name: each.want.content.value for each in Machine(tmp_path).stack(wanted, CREDENTIALS) if each.name in named}
+    assert "--address {} --console-address {}".format(*addresses) in files["file:/etc/mlflow-onprem/minio.env"]
+    assert ("IPAddressDeny=any" in files["file:/etc/systemd/system/minio.service.d/mlflow-onprem.conf"]) is alone
 
 
 # files of the user's own -----------------------------------------------------------------------------------------------

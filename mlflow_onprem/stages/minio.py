@@ -135,12 +135,12 @@ def _secret(name: str, value: Secret) -> File:
 
 
 def _settings(config: MinioSection) -> str:
-    bind = f"[{config.bind}]" if ":" in config.bind else config.bind
+    bind, console = (f"[{each}]" if ":" in each else each for each in (config.bind, config.console_bind))
     lines = [
         "# Written by mlflow-onprem from [minio] of config.toml. No secret stands here.",
         f"MINIO_ROOT_USER_FILE={ETC}/minio/root-user",
         f"MINIO_ROOT_PASSWORD_FILE={ETC}/minio/root-password",
-        f'MINIO_OPTS="--address {bind}:{config.port} --console-address {bind}:{config.console_port}"',
+        f'MINIO_OPTS="--address {bind}:{config.port} --console-address {console}:{config.console_port}"',
         f'MINIO_VOLUMES="{" ".join(config.volumes) or config.data_dir}"',
         f"MINIO_REGION={config.region}",
         "MINIO_UPDATE=off",
@@ -154,6 +154,7 @@ def _settings(config: MinioSection) -> str:
 def _drop_in(config: MinioSection) -> str:
     paths = " ".join(data_folders(config)) if data_folders(config) else ""
     lines = ["# Written by mlflow-onprem: what an EnvironmentFile cannot say.", "[Service]", f"ReadWritePaths={paths}"]
-    if ipaddress.ip_address(config.bind).is_loopback and not any("://" in each for each in config.volumes):
+    alone = all(ipaddress.ip_address(each).is_loopback for each in (config.bind, config.console_bind))
+    if alone and not any("://" in each for each in config.volumes):
         lines += ["# Bound to this host alone, it talks to this host alone.", "IPAddressDeny=any", "IPAddressAllow=localhost"]
     return "\n".join(lines) + "\n"

@@ -109,10 +109,9 @@ def ports(host: Host, config: Config, *, postgres_shared: bool) -> Iterator[Find
     found = listeners(host)
     wanted: list[tuple[str, int, bool, str]] = [("MLflow", config.mlflow.port, _is_local(config.mlflow.bind), "[mlflow] bind")]
     if config.minio.mode == "local":
-        closed = _is_local(config.minio.bind)
         wanted += [
-            ("the object store", config.minio.port, closed, "[minio] bind"),
-            ("its console", config.minio.console_port, closed, "[minio] bind"),
+            ("the object store", config.minio.port, _is_local(config.minio.bind), "[minio] bind"),
+            ("the object store's console", config.minio.console_port, _is_local(config.minio.console_bind), "[minio] console_bind"),
         ]
     if config.postgres.mode == "local":
         wanted.append(("PostgreSQL", config.postgres.port, not config.postgres.allowed_networks, "[postgres] allowed_networks"))

@@ -15,6 +15,8 @@ from mlflow_onprem.secret import Secret
 if TYPE_CHECKING:
     from minio import Minio, MinioAdmin
 
+    from mlflow_onprem.store_contract import Lack
+
 T = TypeVar("T")
 TIMEOUT = 10.0  # seconds, for one request
 STARTING = 20.0  # seconds, for a store that is still starting
@@ -26,6 +28,10 @@ class StoreUnreachable(OnPremError):
 
 class StoreStarting(StoreUnreachable):
     """It answers that it is not ready yet."""
+
+
+class StoreForeign(StoreUnreachable):
+    """Something answers there that does not speak as MinIO does."""
 
 
 class StoreRefused(OnPremError):
@@ -42,6 +48,7 @@ class ObjectStore(Protocol):
     def add_key(self, access_key: str, secret_key: Secret, policy: dict[str, Any]) -> None: ...
     def remove_key(self, access_key: str) -> None: ...
     def key_works(self, access_key: str, secret_key: Secret, bucket: str) -> bool: ...
+    def lacks(self, name: str, bucket: str | None, *, presigned: bool) -> tuple[Lack, ...]: ...
 
 
 class MinioStore:
@@ -50,25 +57,26 @@ class MinioStore:
     def __init__(self, endpoint: str, access_key: str, secret_key: Secret, region: str = "us-east-1") -> None:
         parts = urlsplit(endpoint)
         self.endpoint = endpoint
-        self._address, self._secure, self._region = parts.netloc, parts.scheme == "https", region
+        self.region = region
+        self._address, self._secure = parts.netloc, parts.scheme == "https"
         self._access_key, self._secret_key = access_key, secret_key
         self._lock = threading.Lock()
         self._pool: Any = None
 
     def has_bucket(self, bucket: str) -> bool:
         """Whether the bucket exists. Raises StoreUnreachable, StoreRefused."""
-        return self._ask(lambda: self._client().bucket_exists(bucket))
+        return self._ask(lambda: self.client().bucket_exists(bucket))
 
     def make_bucket(self, bucket: str) -> None:
         """Create a bucket in the store's region."""
-        self._ask(lambda: self._client().make_bucket(bucket, location=self._region))
+        self._ask(lambda: self.client().make_bucket(bucket, location=self.region))
 
     def remove_bucket(self, bucket: str) -> None:
         """Remove a bucket with all its objects and their versions."""
         from minio.deleteobjects import DeleteObject
 
         def remove() -> None:
-            client = self._client()
+            client = self.client()
             listed = client.list_objects(bucket, recursive=True, include_version=True)
             objects = (DeleteObject(each.object_name or "", each.version_id) for each in listed)
             for failed in client.remove_objects(bucket, objects):
@@ -106,7 +114,7 @@ class MinioStore:
         """Whether the store lets this key list that bucket: tried, not looked up."""
         from minio.error import S3Error
 
-        client = self._client(access_key, secret_key)
+        client = self.client(access_key, secret_key)
         try:
             self._ask(lambda: next(iter(client.list_objects(bucket, prefix="mlflow-onprem-probe/")), None))
         except StoreRefused:
@@ -122,7 +130,7 @@ class MinioStore:
         from minio.error import S3Error
 
         def travel() -> bytes:
-            client = self._client()
+            client = self.client()
             client.put_object(bucket, name, content, length)
             answer = client.get_object(bucket, name)
             try:
@@ -145,7 +153,18 @@ class MinioStore:
         except MinioAdminException as failed:
             raise OnPremError(f"the object store refused the access key's change: {failed}", "look at `mlflow-onprem logs minio`") from failed
 
-    def _client(self, access_key: str | None = None, secret_key: Secret | None = None) -> Minio:
+    def lacks(self, name: str, bucket: str | None, *, presigned: bool) -> tuple[Lack, ...]:
+        """What it cannot do of all that is used of it: see store_contract.try_out. Raises StoreUnreachable, StoreRefused."""
+        from mlflow_onprem.store_contract import try_out
+
+        return try_out(self, name, bucket, presigned=presigned)
+
+    def keys(self) -> tuple[str, Secret]:
+        """The access key and its secret that this store was given."""
+        return self._access_key, self._secret_key
+
+    def client(self, access_key: str | None = None, secret_key: Secret | None = None) -> Minio:
+        """The SDK's client, with other keys where they are given."""
         from minio import Minio
 
         return Minio(
@@ -153,8 +172,8 @@ class MinioStore:
             access_key=self._access_key if access_key is None else access_key,
             secret_key=(self._secret_key if secret_key is None else secret_key).reveal(),
             secure=self._secure,
-            region=self._region,
-            http_client=self._http(),
+            region=self.region,
+            http_client=self.http(),
         )
 
     def _admin(self) -> MinioAdmin:
@@ -162,9 +181,10 @@ class MinioStore:
         from minio.minioadmin import MinioAdmin
 
         credentials = StaticProvider(self._access_key, self._secret_key.reveal())
-        return MinioAdmin(endpoint=self._address, credentials=credentials, secure=self._secure, http_client=self._http())
+        return MinioAdmin(endpoint=self._address, credentials=credentials, secure=self._secure, http_client=self.http())
 
-    def _http(self) -> Any:
+    def http(self) -> Any:
+        """The pool of connections."""
         with self._lock:
             if self._pool is None:
                 import os
@@ -217,7 +237,7 @@ class MinioStore:
             if any(code in str(failed) for code in REFUSALS):
                 raise StoreRefused("the object store refuses its administrator", "run `sudo mlflow-onprem install`") from failed
             if '"Code"' not in str(failed):
-                raise StoreUnreachable(
+                raise StoreForeign(
                     f"something else than the object store answers at {self.endpoint}", "`mlflow-onprem status` shows what is on the ports"
                 ) from failed
             raise

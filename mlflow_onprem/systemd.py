@@ -15,6 +15,9 @@ PROPERTIES = (
     "ExecMainStartTimestamp", "ActiveEnterTimestamp", "Result", "NRestarts", "ExecMainStatus", "StatusText",
 )  # fmt: skip
 
+#: How a service of Type=notify ends that runs without a word, or ends before it.
+NEVER_READY = ("timeout", "protocol")
+
 
 @dataclass(frozen=True)
 class UnitStatus:
@@ -73,6 +76,9 @@ class Systemd:
             unit = argv[-1]
             if argv[0] in ("start", "restart", "reload"):
                 failed.output = journal_tail(self._host, unit) or failed.output
+                self.forget()
+                if self.status(unit).result in NEVER_READY:
+                    failed.message += ": its program never said that it is ready (READY=1 of systemd's notify protocol)"
             failed.hint = f"see all of it with `journalctl -u {unit}`, mend what it says, then run this again"
             raise
         finally:

@@ -12,6 +12,7 @@ from mlflow_onprem.host import Result
 from mlflow_onprem.object_store import StoreRefused, StoreUnreachable
 from mlflow_onprem.secret import Secret
 from mlflow_onprem.sql import SqlError
+from mlflow_onprem.store_contract import Lack
 from tests.fakes import START, Call, FakeHost
 
 ETC = "/etc/mlflow-onprem"
@@ -248,6 +249,8 @@ class StoreData:
 
     buckets: set[str] = field(default_factory=set)
     keys: dict[str, tuple[Secret, dict[str, Any]]] = field(default_factory=dict)
+    lacking: tuple[Lack, ...] = ()
+    trials: list[tuple[str, str | None, bool]] = field(default_factory=list)
 
 
 @dataclass
@@ -296,6 +299,12 @@ class FakeStore:
     def key_works(self, access_key: str, secret_key: Secret, bucket: str) -> bool:
         self._let_in()
         return access_key in self.data.keys and self.data.keys[access_key][0] == secret_key
+
+    def lacks(self, name: str, bucket: str | None, *, presigned: bool) -> tuple[Lack, ...]:
+        self._let_in()
+        assert bucket is None or bucket in self.data.buckets
+        self.data.trials.append((name, bucket, presigned))
+        return self.data.lacking
 
     def _let_in(self) -> None:
         self.host.alive()

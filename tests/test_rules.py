@@ -22,7 +22,7 @@ LAYERS = (
     ("secret", "errors"),
     ("host",),
     ("resource",),
-    ("sql", "object_store", "systemd", "download", "package_data", "resources"),
+    ("sql", "object_store", "systemd", "download", "package_data", "resources", "store_contract"),
     ("config", "config_file"),
     ("credentials", "facts", "engine", "health"),
     ("stages",),
@@ -46,6 +46,7 @@ REVEALS = {
     "resources/services.py",
     "sql.py",
     "stages/mlflow.py",
+    "store_contract/trial.py",
 }
 
 

@@ -34,7 +34,7 @@ def build(config: Config, credentials: Credentials, facts: Facts, external: Exte
             *(packages if everybody_waits else ()),
         ),
         lanes={
-            "object store": minio.resources(config.minio, credentials, facts, to),
+            "object store": minio.resources(config.minio, credentials, facts, to, presigned=config.mlflow.artifacts == "presigned"),
             "PostgreSQL": (*(() if everybody_waits else packages), *postgres.resources(config, credentials, facts, external, to)),
             "Python environment": mlflow.python_lane(config, facts, uv),
         },

@@ -15,6 +15,7 @@ from mlflow_onprem.resources.binary import BinaryState, Build, Download, PinnedB
 from mlflow_onprem.resources.bucket import AccessKey, AccessKeyState, Bucket, BucketState, policy_text
 from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState, Symlink, SymlinkState
 from mlflow_onprem.resources.services import Service, ServiceState, digest
+from mlflow_onprem.resources.store_features import StoreFeatures, wanted
 from mlflow_onprem.secret import Secret
 from mlflow_onprem.stages.connections import Connections
 
@@ -68,11 +69,11 @@ def endpoint(config: MinioSection) -> str:
     return f"http://{loopback if bind.is_unspecified else address}:{config.port}"
 
 
-def resources(config: MinioSection, credentials: Credentials, facts: Facts, to: Connections) -> tuple[Resource, ...]:
-    """The whole list, in order; for an external store only the bucket."""
+def resources(config: MinioSection, credentials: Credentials, facts: Facts, to: Connections, *, presigned: bool = False) -> tuple[Resource, ...]:
+    """The whole list, in order; for an external store only the bucket, and what is used of the store tried in it."""
     bucket = Bucket(to.store, config.bucket, BucketState(config.bucket), holds_data=True)
     if config.mode == "external":
-        return (bucket,)
+        return (bucket, StoreFeatures(to.store, config.bucket, presigned, wanted(endpoint(config), presigned=presigned)))
     program = source(config, facts)
     folder = f"{STORE}/{program.version.replace(' ', '-')}"
     files = (
@@ -99,6 +100,7 @@ def resources(config: MinioSection, credentials: Credentials, facts: Facts, to: 
             # It says that it is ready before it has loaded its access keys, and refuses them for a moment.
             settled=lambda: _knows_key(config, credentials, to),
         ),
+        StoreFeatures(to.store, None, True, wanted(program.version, presigned=False)),
         bucket,
         *_access_keys(config, credentials, to),
     )

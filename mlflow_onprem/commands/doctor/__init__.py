@@ -98,6 +98,7 @@ def _versions(host: LocalHost, assembly: Assembly, rest: Rest) -> Iterator[Findi
             yield upkeep.store_version(host.run([program, "--version"], ok=(0, 1)).out.partition("\n")[0].strip(), config.minio)
         except OnPremError as failed:
             yield bad("object store's version", failed.message, "the program is damaged or missing", upkeep.INSTALL)
+    yield upkeep.store_features(host)
     if config.postgres.mode == "local":
         yield upkeep.postgres_version(host, assembly.facts.postgres_version)
 

@@ -18,6 +18,7 @@ from mlflow_onprem.resource import compare
 from mlflow_onprem.resources.files import File
 from mlflow_onprem.resources.packages import candidate
 from mlflow_onprem.resources.schema import Schema, SchemaState
+from mlflow_onprem.resources.store_features import tolerated
 from mlflow_onprem.secret import Secret
 from mlflow_onprem.stages import minio, postgres
 
@@ -172,6 +173,20 @@ def store_version(version: str, config: MinioSection) -> Finding:
         f"{version or 'unknown'}: MinIO is archived, and its known holes (CVE-2026-97731 and others) are not mended in it",
         "whoever may write one object may read all; as long as only this host reaches the store, MLflow stands before it",
         f"{change} in [minio] of /etc/mlflow-onprem/config.toml (the data stays), then `sudo mlflow-onprem install`",
+    )
+
+
+def store_features(host: Host) -> Finding:
+    """What install found when it tried everything that is used of the object store."""
+    lacks = tolerated(host)
+    if lacks is None:
+        return warning("object store's features", "they were not tried yet", "a store that lacks one fails when it is needed", INSTALL)
+    if not lacks:
+        return ok("object store's features", "everything that is used of it was tried at install, and works")
+    what = "; ".join(f"{feature}: {seen}" for feature, _, seen in lacks)
+    why = "; ".join(needed_for for _, needed_for, _ in lacks)
+    return warning(
+        "object store's features", f"it lacks {what}", f"needed for: {why}", "works without it; another store (or a newer release of it) may have it"
     )
 
 

@@ -14,7 +14,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from . import database, environment, keyring, shortcuts
+from . import database, environment, keyring, shortcuts, write_check
 from .settings import Settings, SettingsError, read
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def _create(exit_code: int) -> ASGIApp:
         environment.apply(settings)
         database.accept_other_password()
         shortcuts.install(accounts=settings.auth)
+        write_check.install()
         app = _with_accounts() if settings.auth else _without_accounts()
         keyring.install(settings)
         _open_stores(settings)
@@ -65,7 +66,9 @@ def _create(exit_code: int) -> ASGIApp:
 def _without_accounts() -> ASGIApp:
     from mlflow.server.fastapi_app import app
 
-    return cast("ASGIApp", app)
+    from .uploads import Uploads
+
+    return Uploads(cast("ASGIApp", app))
 
 
 def _with_accounts() -> ASGIApp:
@@ -74,8 +77,9 @@ def _with_accounts() -> ASGIApp:
     from mlflow.version import VERSION
 
     from .doors import Doors, KnownCredentials
+    from .uploads import Uploads
 
-    app = cast("ASGIApp", auth.create_app(flask_app))
+    app = Uploads(cast("ASGIApp", auth.create_app(flask_app)))
     # Shorter than MLflow's entry by more than it takes to fill both.
     known = KnownCredentials(auth.auth_config.auth_cache_ttl_seconds - 2)
     return Doors(app, _Authenticate(flask_app, auth.authenticate_request), known, VERSION)

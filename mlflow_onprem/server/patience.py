@@ -14,6 +14,8 @@ from botocore.exceptions import ConnectionClosedError, ConnectTimeoutError, Endp
 from botocore.exceptions import ConnectionError as NoConnection
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
+from .write_check import checked
+
 logger = logging.getLogger("mlflow_onprem.patience")
 
 # Seconds for one request, and between two tries. MLflow's client itself waits 120 s for an answer.
@@ -56,7 +58,7 @@ def patient(client: Any) -> Any:
 
 
 class PatientS3ArtifactRepository(S3ArtifactRepository):  # type: ignore[misc]
-    """MLflow's S3 repository with a client that waits."""
+    """MLflow's S3 repository with a client that waits, and looks before it writes."""
 
     def _get_s3_client(self) -> Any:
-        return patient(super()._get_s3_client())
+        return checked(patient(super()._get_s3_client()))

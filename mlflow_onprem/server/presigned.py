@@ -7,6 +7,7 @@ a signature covers the host name, so it must be made for the right one.
 from __future__ import annotations
 
 import os
+import posixpath
 from typing import Any
 
 from mlflow.store.artifact.s3_artifact_repo import _get_s3_client
@@ -26,6 +27,12 @@ class PresignedS3ArtifactRepository(StreamsToS3, PatientS3ArtifactRepository):
     def s3_client(self) -> Any:
         """The client behind it, for whoever wants it made beforehand."""
         return self._get_s3_client()
+
+    def create_presigned_upload_url(self, artifact_path: str, expiration: int = 900) -> Any:
+        """Sign a URL for a client's own upload; its name is looked at now, for the store will not."""
+        bucket, root = self.parse_s3_compliant_uri(self.artifact_uri)
+        self._get_s3_client().mlflow_onprem_check.look(bucket, posixpath.join(root, artifact_path))
+        return super().create_presigned_upload_url(artifact_path, expiration)
 
     def _get_s3_client(self) -> Any:
         return _PublicSigner(super()._get_s3_client(), _get_s3_client(s3_endpoint_url=os.environ["ONPREM_PUBLIC_S3_URL"]))

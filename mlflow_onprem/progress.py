@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -56,7 +57,9 @@ class Plain:
             self.say(line(event))
 
     def say(self, text: str) -> None:
-        print(f"[{time.monotonic() - self._started:6.1f} s] {text}", file=sys.stderr, flush=True)
+        # What is being done to a host does not stop because the reader of these lines (`2>&1 | head`) is gone.
+        with contextlib.suppress(OSError):
+            print(f"[{time.monotonic() - self._started:6.1f} s] {text}", file=sys.stderr, flush=True)
 
     def transfer(self, what: str, done: int, total: int) -> None:
         if total and self._verbose and done * 4 // total > self._tenths.get(what, 0):

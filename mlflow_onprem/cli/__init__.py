@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlflow_onprem import __version__
-from mlflow_onprem.cli import backup, config, stack
+from mlflow_onprem.cli import backup, config, stack, streams
 from mlflow_onprem.cli.bundle import app as bundle_app
 from mlflow_onprem.cli.doctor import doctor
 from mlflow_onprem.cli.garbage import gc
@@ -52,16 +52,24 @@ app.add_typer(sandbox_app, name="sandbox")
 
 def main() -> None:
     """Run one command and exit with its code."""
+    streams.open_missing()
     if sys.argv[1:] == ["--version"]:
         print(f"mlflow-onprem {__version__}")
         sys.exit(ExitCode.OK)
     try:
         code = app(standalone_mode=False)
+        with streams.writing():
+            pass  # what is still held back goes out
     except OnPremError as error:
         report_error(error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         print("stopped; nothing was being changed", file=sys.stderr)
+        sys.exit(ExitCode.FAILED)
+    except BrokenPipeError:
+        if not streams.nobody_reads():
+            raise
+        streams.silence()  # as other programs do whose output goes to `head`
         sys.exit(ExitCode.FAILED)
     except Exception as error:
         # Wrong usage is typer's to explain: it knows the verb and its options.

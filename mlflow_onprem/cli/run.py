@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from mlflow_onprem import render
+from mlflow_onprem.cli import streams
 from mlflow_onprem.errors import OnPremError, Refused
 from mlflow_onprem.host import LocalHost
 from mlflow_onprem.progress import Progress
@@ -30,8 +31,9 @@ VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Show what 
 
 
 def emit(command: str, body: dict[str, Any], text: str, *, as_json: bool) -> None:
-    """Print a result, as text or as the one JSON object."""
-    print(render.envelope(command, body) if as_json else text)
+    """Print a result, as text or as the one JSON object. Raises OnPremError where it cannot be written."""
+    with streams.writing():
+        print(render.envelope(command, body) if as_json else text)
 
 
 def report_error(error: OnPremError) -> None:

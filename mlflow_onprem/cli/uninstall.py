@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mlflow_onprem.cli.run import ConfigOption, JsonOption, VerboseOption, emit, exclusive, interruptible
+from mlflow_onprem.cli.streams import read_line
 from mlflow_onprem.errors import ConfigError, ExitCode, Refused
 
 
@@ -46,6 +47,6 @@ def _ask(hostname: str | None) -> None:
         raise ConfigError("this asks before it removes anything, and there is no terminal to ask at", "add --yes if you are sure")
     question = "Remove all that? [y/N] " if hostname is None else f"Type this host's name ({hostname}) to remove all that for good: "
     print(f"\n{question}", end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline().strip()
+    answer = read_line().strip()
     if answer.lower() not in ("y", "yes") if hostname is None else answer != hostname:
         raise Refused("nothing was removed", "")

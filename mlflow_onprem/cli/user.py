@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlflow_onprem.cli.run import ConfigOption, JsonOption, emit
+from mlflow_onprem.cli.streams import read_line
 from mlflow_onprem.errors import ConfigError, ExitCode
 from mlflow_onprem.secret import Secret
 
@@ -138,7 +139,7 @@ def grant(
 def read_password(name: str, *, again: bool = True) -> Secret:
     """Asked for unseen, `again`: twice, for a new one; without a terminal one line of standard input. Raises ConfigError."""
     if not sys.stdin.isatty():
-        line = sys.stdin.readline()
+        line = read_line()
         if not line.strip():
             raise ConfigError("no password came on standard input", "hand it over as one line: mlflow-onprem user ... < FILE")
         return Secret(line.rstrip("\r\n"))

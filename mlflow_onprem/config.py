@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from mlflow_onprem import public_names
+
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 
@@ -79,12 +81,6 @@ def _download(text: str) -> str:
     if not text.startswith(("http://", "https://", "file:///", "/")):
         raise ValueError("must be http(s)://..., file:///path or /path")
     return _no_password(text)
-
-
-def _host_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9*]([A-Za-z0-9._:\[\]-]*[A-Za-z0-9\]])?", text) or "*" in text:
-        raise ValueError("must be a host name or address without scheme, path or wildcard, such as mlflow.example.com")
-    return text.lower()
 
 
 #: strict: `true` is not 1, and "5000" not a number.
@@ -173,7 +169,8 @@ class MlflowSection(Section):
     python: Literal["3.10", "3.11", "3.12", "3.13"] = "3.11"
     bind: Address = "0.0.0.0"  # noqa: S104  # it serves the network; accounts are on by default
     port: Port = 5000
-    hosts: tuple[Annotated[str, AfterValidator(_host_name)], ...] = ()
+    hosts: tuple[Annotated[str, AfterValidator(public_names.host)], ...] = ()
+    origins: tuple[Annotated[str, AfterValidator(public_names.origin)], ...] = ()
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=64, strict=True)] = "auto"
     jobs: bool = False
     artifacts: Literal["proxied", "presigned", "direct"] = "proxied"

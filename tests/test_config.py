@@ -211,6 +211,11 @@ REFUSED = {
     "a version that is none": ('[mlflow]\nversion = "latest"', "mlflow.version: "),
     "a host with a scheme": ('[mlflow]\nhosts = ["http://mlflow.example"]', "mlflow.hosts: must be a host name"),
     "a host with a wildcard": ('[mlflow]\nhosts = ["*"]', "mlflow.hosts: must be a host name"),
+    "a suffix without its star": ('[mlflow]\nhosts = [".example.com"]', "mlflow.hosts: must be *.example.com"),
+    "a range of addresses": ('[mlflow]\nhosts = ["10.0.0.0/8"]', "mlflow.hosts: is a range of addresses: leave it out"),
+    "a host with a port that is none": ('[mlflow]\nhosts = ["mlflow.example:70000"]', "mlflow.hosts: must be a host name"),
+    "an origin without a scheme": ('[mlflow]\norigins = ["app.example"]', "mlflow.origins: must be the site as a browser shows it"),
+    "an origin with a path": ('[mlflow]\norigins = ["https://app.example/x"]', "mlflow.origins: must be the site as a browser shows it"),
     "no workers": ("[mlflow]\nworkers = 0", "mlflow.workers: "),
     "an option as a package": ('[mlflow]\nextra_packages = ["--index-url=http://x"]', "mlflow.extra_packages: "),
     "presigned artifacts of a closed store": (

@@ -14,7 +14,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from . import database, environment, keyring, shortcuts, write_check
+from . import database, environment, host_check, keyring, shortcuts, write_check
 from .settings import Settings, SettingsError, read
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _create(exit_code: int) -> ASGIApp:
         database.accept_other_password()
         shortcuts.install(accounts=settings.auth)
         write_check.install()
-        app = _with_accounts() if settings.auth else _without_accounts()
+        app = host_check.install(_with_accounts() if settings.auth else _without_accounts(), settings)
         keyring.install(settings)
         _open_stores(settings)
     except SettingsError as error:

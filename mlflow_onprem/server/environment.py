@@ -25,23 +25,9 @@ def artifacts_destination(settings: Settings) -> str:
     return f"{scheme}://{settings.bucket}"
 
 
-def allowed_hosts(settings: Settings) -> str:
-    """Return the Host headers to accept: each name with and without the port."""
-    names = _bracketed(("localhost", "127.0.0.1", "::1", *settings.hosts))
-    return ",".join(dict.fromkeys(entry for name in names for entry in (name, f"{name}:{settings.port}")))
-
-
-def allowed_origins(settings: Settings) -> str:
-    """Return the origins a browser may write from: the same names by http and https, and those asked for."""
-    names = _bracketed(settings.hosts)
-    addresses = [address for name in names for address in (name, f"{name}:{settings.port}")]
-    own = (f"{scheme}://{address}" for address in addresses for scheme in ("http", "https"))
-    return ",".join(dict.fromkeys((*own, *settings.origins)))
-
-
 def for_mlflow(settings: Settings) -> dict[str, str]:
     """Return the environment variables, secrets left out, that MLflow's app, store and boto3 expect."""
-    variables = {
+    return {
         "_MLFLOW_SERVER_FILE_STORE": settings.database_uri,
         "_MLFLOW_SERVER_REGISTRY_STORE": settings.database_uri,
         "_MLFLOW_SERVER_ARTIFACT_ROOT": default_artifact_root(settings),
@@ -53,7 +39,8 @@ def for_mlflow(settings: Settings) -> dict[str, str]:
         # Accounts are bootstrapped by the schema command, before any worker starts.
         "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true" if settings.jobs else "false",
-        "MLFLOW_SERVER_ALLOWED_HOSTS": allowed_hosts(settings),
+        # Names and web pages are checked before MLflow (host_check.py), without regard to case and port.
+        "MLFLOW_SERVER_ALLOWED_HOSTS": "*",
         "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": str(settings.pool_size),
         "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": str(settings.pool_overflow),
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -61,9 +48,6 @@ def for_mlflow(settings: Settings) -> dict[str, str]:
         # The launcher's log format, with journald priorities, instead of MLflow's own.
         "MLFLOW_CONFIGURE_LOGGING": "false",
     }
-    if origins := allowed_origins(settings):
-        variables["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = origins
-    return variables
 
 
 # Used unless the unit sets another value.
@@ -97,7 +81,3 @@ def apply(settings: Settings) -> None:
     apply_public(settings)
     for variable, path in settings.secret_files.items():
         os.environ[variable] = read_secret(path, SECRET_FILES[variable])
-
-
-def _bracketed(names: tuple[str, ...]) -> list[str]:
-    return [f"[{name}]" if ":" in name and not name.startswith("[") else name for name in names]

@@ -176,7 +176,9 @@ def _environment(config: Config, facts: Facts, external: External) -> tuple[tupl
         "ONPREM_ARTIFACTS": settings.artifacts,
         "ONPREM_AUTH": str(settings.auth.enabled).lower(),
         "ONPREM_JOBS": str(settings.jobs).lower(),
-        "ONPREM_HOSTS": ",".join((*settings.hosts, *facts.names)),
+        # The host's own names the server finds itself, and addresses it need not know: both change without an install.
+        "ONPREM_HOSTS": ",".join(settings.hosts),
+        "ONPREM_ORIGINS": ",".join(settings.origins),
         "ONPREM_FLASK_SECRET_FILE": f"{ETC}/mlflow/flask-secret-key",
         "ONPREM_KEK_PASSPHRASE_FILE": f"{ETC}/mlflow/kek-passphrase",
         "ONPREM_WEBHOOK_KEY_FILE": f"{ETC}/mlflow/webhook-key",

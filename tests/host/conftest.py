@@ -111,9 +111,6 @@ def _hosts(request: pytest.FixtureRequest, title: str) -> Iterator[HostFactory]:
         name = f"t{os.getpid()}-{test[:24].rstrip('-')}-{len(made)}"
         sandbox = Sandbox.start(name, layer or request.getfixturevalue("installed"), hostname=hostname, **options)
         made.append(sandbox)
-        # MLflow answers to its host's own addresses alone, and a clone may have another than the host that it is a clone of.
-        if layer is None and sandbox.address not in sandbox.read("/etc/mlflow-onprem/mlflow.env").decode():
-            sandbox.run(["mlflow-onprem", "install"], timeout=600)
         return sandbox
 
     yield make

@@ -29,7 +29,10 @@ def routes_of(router: Any) -> Iterator[tuple[str, str]]:
 
 
 def main() -> None:
-    found = set(routes_of(factory.create()._app))
+    app = factory.create()
+    while hasattr(app, "_app"):  # what of ours stands before MLflow
+        app = app._app
+    found = set(routes_of(app))
 
     from mlflow.server import app as flask_app
 

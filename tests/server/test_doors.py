@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -104,11 +105,33 @@ def test_an_ordinary_account_can_use_the_page_and_its_own_experiments(service: S
 
 def test_other_host_names_and_other_sites_are_refused(service: Service) -> None:
     search = "/api/2.0/mlflow/experiments/search?max_results=1"
-    for host in ("localhost", f"localhost:{service.port}", "127.0.0.1", f"[::1]:{service.port}"):
-        assert service.call("GET", search, ADMIN, {"Host": host}).status == 200
-    assert service.call("GET", search, ADMIN, {"Host": "attacker.example"}).status == 403
+    name = socket.gethostname()
+    for host in ("localhost", "LOCALHOST.:15000", "127.0.0.1", f"[::1]:{service.port}", "10.9.8.7:5000", name.upper(), f"{name.lower()}.:8080"):
+        assert service.call("GET", search, ADMIN, {"Host": host}).status == 200, host
+    # Before the account is asked for: who is at the wrong name reads so, whoever it is.
+    for account in (ADMIN, None):
+        refused = service.call("GET", search, account, {"Host": "attacker.example"})
+        assert (refused.status, b"not known by the name attacker.example" in refused.body) == (403, True)
     write = {"Origin": "https://attacker.example", "Content-Type": "application/json"}
     assert service.call("POST", "/api/2.0/mlflow/experiments/create", ADMIN, write, b'{"name": "x"}').status == 403
+
+
+def test_pages_of_this_server_write_by_any_name_and_port_of_it(service: Service) -> None:
+    """MLflow's own check of pages does not get in the way, and the browser is told what it may do."""
+    name = socket.gethostname()
+    for number, (host, origin) in enumerate(
+        (
+            (f"{name.lower()}:15000", f"http://{name.upper()}:15000"),
+            ("localhost:15000", "http://localhost:15000"),
+            ("10.9.8.7", "https://10.9.8.7"),
+            ("127.0.0.1:5000", f"https://{name}"),
+        )
+    ):
+        headers = {"Host": host, "Origin": origin, "Content-Type": "application/json"}
+        answer = service.call("POST", "/api/2.0/mlflow/experiments/create", ADMIN, headers, b'{"name": "page-%d"}' % number)
+        assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, origin), answer.body
+    read = service.call("GET", "/api/2.0/mlflow/experiments/search?max_results=1", ADMIN, {"Origin": "https://attacker.example"})
+    assert (read.status, "access-control-allow-origin" in read.headers) == (200, False)
 
 
 def test_a_preflight_needs_no_account_and_reveals_nothing(service: Service) -> None:

@@ -135,8 +135,10 @@ def wait(host: Host, systemd: Systemd, asked: Sequence[Probe], deadline: float =
 def _ask(systemd: Systemd | None, probe: Probe) -> Verdict:
     active = None
     state = ""
+    refused = False
     if systemd is not None and probe.unit is not None:
         status = systemd.status(probe.unit)
+        refused = status.refused_to_start
         active, state = status.running, {"not-found": "not installed", "masked": "masked"}.get(status.load, status.active)
     started = time.monotonic()
     try:
@@ -145,6 +147,8 @@ def _ask(systemd: Systemd | None, probe: Probe) -> Verdict:
         healthy, detail = False, str(failed)
     if active is False:
         healthy, detail = False, f"its unit is {state}" + (f"; the port {detail}" if healthy else "")
+        if refused:
+            detail += ": a folder or file that it needs is not there (is its disk mounted?); `sudo mlflow-onprem install` says which"
     return Verdict(probe.name, probe.unit, probe.port, active, healthy, detail, round((time.monotonic() - started) * 1000, 1))
 
 

@@ -18,6 +18,7 @@ from mlflow_onprem.resources import bundle
 from mlflow_onprem.resources.binary import Download, PinnedBinary
 from mlflow_onprem.resources.environment import Environment
 from mlflow_onprem.resources.schema import Schema, SchemaState
+from mlflow_onprem.stages import minio
 
 #: Free bytes that a first installation needs below a path; MLflow's environment takes 1.4 GB with its byte code.
 NEEDED = {"/opt": 3 << 30, "/var": 1 << 30}
@@ -35,6 +36,7 @@ def check(host: Host, assembly: Assembly, stack: Stack | None = None) -> None:
     check_schedule(host, assembly.config)
     _check_ports(host, assembly)
     _check_places(host, assembly)
+    check_data(host, assembly.config)
     _check_download(host, assembly)
     _check_schema(host, stack or assembly.stack)
 
@@ -127,6 +129,17 @@ def _check_places(host: Host, assembly: Assembly) -> None:
             folder = folder.parent
         if host.run(["stat", "-f", "-c", "%T", str(folder)]).out.strip() in ("tmpfs", "ramfs"):
             raise Refused(f"minio.data_dir {assembly.config.minio.data_dir} would lie in memory ({folder} is a tmpfs)", "name a folder on a disk")
+
+
+def check_data(host: Host, config: Config) -> None:
+    """Raises Refused for an empty store in the place of a full one: every artifact would seem lost, and new ones would go to the wrong disk."""
+    folders = minio.missing_data(host, config.minio)
+    if folders:
+        raise Refused(
+            f"the object store's data is not in {' '.join(folders)}, where it was: its disk is not mounted, or the folder was moved or emptied",
+            "mount the disk (`findmnt`, `lsblk`, `sudo mount -a`) and run this again. If the data is gone for good, bring it back from a backup: "
+            f"`sudo mlflow-onprem restore ID`; or begin without it: `sudo rm {minio.FOUNDED}`, then this command again",
+        )
 
 
 def _check_schema(host: Host, stack: Stack) -> None:

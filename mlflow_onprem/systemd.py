@@ -13,6 +13,7 @@ from mlflow_onprem.host import Host
 PROPERTIES = (
     "Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload", "MainPID", "InvocationID",
     "ExecMainStartTimestamp", "ActiveEnterTimestamp", "Result", "NRestarts", "ExecMainStatus", "StatusText",
+    "AssertResult", "AssertTimestampMonotonic",
 )  # fmt: skip
 
 #: How a service of Type=notify ends that runs without a word, or ends before it.
@@ -21,7 +22,10 @@ NEVER_READY = ("timeout", "protocol")
 
 @dataclass(frozen=True)
 class UnitStatus:
-    """What `systemctl show` says of one unit. `started` is in seconds since the epoch, 0 where it never started; `text` is what it says of itself."""
+    """What `systemctl show` says of one unit.
+
+    `started` is in seconds since the epoch, 0 where it never started; `text` is what it says of itself.
+    """
 
     load: str
     active: str
@@ -34,6 +38,8 @@ class UnitStatus:
     result: str
     restarts: int
     text: str = ""
+    #: An assertion of the unit did not hold when it was last to be started.
+    refused_to_start: bool = False
 
     @property
     def running(self) -> bool:
@@ -105,6 +111,7 @@ def _unit_status(block: Mapping[str, str]) -> UnitStatus:
         result=block.get("Result", ""),
         restarts=int(block.get("NRestarts") or 0),
         text=block.get("StatusText", ""),
+        refused_to_start=block.get("AssertResult") == "no" and int(block.get("AssertTimestampMonotonic") or 0) > 0,
     )
 
 

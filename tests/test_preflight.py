@@ -14,7 +14,8 @@ import pytest
 from mlflow_onprem.config import BackupSection, Config
 from mlflow_onprem.errors import ConfigError, Refused
 from mlflow_onprem.host import LocalHost
-from mlflow_onprem.preflight import ROOM, check, check_room, check_schedule, holders
+from mlflow_onprem.preflight import ROOM, check, check_data, check_room, check_schedule, holders
+from mlflow_onprem.stages import minio
 from tests.fakes import FakeHost
 
 
@@ -60,3 +61,18 @@ def test_no_room_for_new_secrets(full: str, monkeypatch: pytest.MonkeyPatch) -> 
     free[full] = ROOM - (1 << 20)
     with pytest.raises(Refused, match=rf"{full} has 15.0 MiB free, 16 MiB are needed"):
         check_room(LocalHost())
+
+
+def test_a_store_whose_disk_is_not_mounted_is_not_founded_anew() -> None:
+    host = FakeHost()
+    format_file = "/opt/minio/data/.minio.sys/format.json"
+    assert minio.missing_data(host, Config().minio) == ()  # before the first start
+    host.mkdir("/var/lib/mlflow-onprem", mode=0o755, owner="root", group="root")
+    host.mkdir("/opt/minio/data/.minio.sys", mode=0o750, owner="minio", group="minio")
+    host.write(minio.FOUNDED, b"/opt/minio/data\n", mode=0o644, owner="root", group="root")
+    with pytest.raises(Refused, match="the object store's data is not in /opt/minio/data, where it was") as caught:
+        check_data(host, Config())
+    assert "sudo mount -a" in caught.value.hint
+    assert "mlflow-onprem restore" in caught.value.hint
+    host.write(format_file, b"{}", mode=0o644, owner="root", group="root")
+    check_data(host, Config())

@@ -117,6 +117,7 @@ LINES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"minio": {"data_dir": "/srv/objects"}},
         {
             "directory:/srv/objects",
+            "file:/var/lib/mlflow-onprem/object-store-founded",
             "file:/etc/mlflow-onprem/minio.env",
             "file:/etc/systemd/system/minio.service.d/mlflow-onprem.conf",
             "service:minio.service",

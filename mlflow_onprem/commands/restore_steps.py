@@ -21,7 +21,7 @@ from mlflow_onprem.config import BackupSection
 from mlflow_onprem.engine import Event, Stack
 from mlflow_onprem.errors import OnPremError, Refused
 from mlflow_onprem.host import LocalHost
-from mlflow_onprem.stages import mlflow
+from mlflow_onprem.stages import minio, mlflow
 
 Watch = Callable[[Event], None]
 
@@ -89,7 +89,10 @@ def bring_files(making: Restoring) -> None:
 
 def bring_services(making: Restoring) -> None:
     """Store, PostgreSQL and environment up; MLflow itself not yet. Databases beside those in use are of no restore that is known: they go."""
-    assembly = assemble(making.host, config_file.load(making.config_path).config)
+    config = config_file.load(making.config_path).config
+    if minio.missing_data(making.host, config.minio):
+        making.host.remove(minio.FOUNDED)  # a new disk: the store may found itself there, the backup's objects come next
+    assembly = assemble(making.host, config)
     try:
         engine.converge(making.host, Stack(assembly.stack.first, assembly.stack.lanes), making.watch)
     finally:
@@ -166,7 +169,10 @@ def bring_secrets(making: Restoring) -> None:
 
 def serve(making: Restoring) -> None:
     """The same lists as install: tables brought to this MLflow's revision, services up; then asked whether they serve."""
-    assembly = assemble(making.host, config_file.load(making.config_path).config)
+    config = config_file.load(making.config_path).config
+    if minio.missing_data(making.host, config.minio):
+        making.host.remove(minio.FOUNDED)  # a new disk: the store may found itself there, the backup's objects come next
+    assembly = assemble(making.host, config)
     try:
         engine.converge(making.host, mlflow.migrating(assembly.stack), making.watch)
         health.wait(making.host, assembly.to.systemd, assembly.probes())

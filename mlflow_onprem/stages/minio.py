@@ -7,6 +7,7 @@ import ipaddress
 from mlflow_onprem.config import MinioSection
 from mlflow_onprem.credentials import Credentials, Stage
 from mlflow_onprem.facts import Facts
+from mlflow_onprem.host import Host
 from mlflow_onprem.object_store import StoreRefused, StoreUnreachable, bucket_policy
 from mlflow_onprem.package_data import read
 from mlflow_onprem.resource import Mode, Resource, Text
@@ -22,6 +23,8 @@ from mlflow_onprem.stages.connections import Connections
 ETC = "/etc/mlflow-onprem"
 STORE = "/opt/mlflow-onprem/object-store"
 UNIT = "/etc/systemd/system/minio.service"
+#: Says that objects were stored in the folders it names: from then on a store without them must not start in their place.
+FOUNDED = "/var/lib/mlflow-onprem/object-store-founded"
 RELEASES = "https://github.com"
 #: Pinned releases with their sha256 (facts/platform.md); asset names carry the architecture.
 SILO = {
@@ -102,8 +105,30 @@ def resources(config: MinioSection, credentials: Credentials, facts: Facts, to: 
         ),
         StoreFeatures(to.store, None, True, wanted(program.version, presigned=False)),
         bucket,
+        *_founded(config),
         *_access_keys(config, credentials, to),
     )
+
+
+def missing_data(host: Host, config: MinioSection) -> tuple[str, ...]:
+    """Folders that held this store's objects and hold none now: their disk is not mounted, or they were emptied. None before the first start.
+
+    Raises NotVisible where this user may not look.
+    """
+    folders = data_folders(config)
+    if config.mode == "external" or not folders or host.stat(FOUNDED) is None:
+        return ()
+    return () if any(host.stat(_format(folder)) is not None for folder in folders) else folders
+
+
+def _founded(config: MinioSection) -> tuple[Resource, ...]:
+    text = "".join(f"{folder}\n" for folder in data_folders(config))
+    return (File(FOUNDED, FileState(Text(text), Mode(0o644), "root", "root"), holds_data=True),) if text else ()
+
+
+def _format(folder: str) -> str:
+    """What MinIO and Silo write into each of their folders first."""
+    return f"{folder}/.minio.sys/format.json"
 
 
 def _knows_key(config: MinioSection, credentials: Credentials, to: Connections) -> bool:
@@ -154,8 +179,13 @@ def _settings(config: MinioSection) -> str:
 
 
 def _drop_in(config: MinioSection) -> str:
-    paths = " ".join(data_folders(config)) if data_folders(config) else ""
-    lines = ["# Written by mlflow-onprem: what an EnvironmentFile cannot say.", "[Service]", f"ReadWritePaths={paths}"]
+    folders = data_folders(config)
+    lines = ["# Written by mlflow-onprem: what an EnvironmentFile cannot say."]
+    if folders:
+        # On a folder whose disk is not mounted the store would found itself anew, empty, and take new objects there.
+        lines += ["[Unit]", f"RequiresMountsFor={' '.join(folders)}", f"AssertPathExists=|!{FOUNDED}"]
+        lines += [f"AssertPathExists=|{_format(folder)}" for folder in folders]
+    lines += ["[Service]", f"ReadWritePaths={' '.join(folders)}"]
     alone = all(ipaddress.ip_address(each).is_loopback for each in (config.bind, config.console_bind))
     if alone and not any("://" in each for each in config.volumes):
         lines += ["# Bound to this host alone, it talks to this host alone.", "IPAddressDeny=any", "IPAddressAllow=localhost"]

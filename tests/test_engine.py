@@ -132,7 +132,7 @@ def test_retire_keeps_data_and_credentials_and_goes_backwards(tmp_path: Path) ->
     }
     gone = [each.name for each in engine.retire(stack, with_data=False)]
     assert not kept & set(gone)
-    notes = {f"file:/var/lib/mlflow-onprem/{name}" for name in ("secret-dates.json", "users-before", "postgres-cluster")}
+    notes = {f"file:/var/lib/mlflow-onprem/{name}" for name in ("secret-dates.json", "users-before", "postgres-cluster", "object-store-founded")}
     assert {each.name for each in stack} - set(gone) == kept | notes
     everything = engine.retire(stack, with_data=True)
     assert [each.name for each in everything] == [each.name for each in reversed(list(stack))]

@@ -36,6 +36,13 @@ def created_text(made: Created) -> str:
         f"backup {found.id} in {made.address}: {found.objects.count} objects, {size(found.objects.bytes)} "
         f"({found.objects.new_count} new, {size(found.objects.new_bytes)}), in {found.seconds:.1f} s",
     ]
+    if found.objects.beside:
+        hider, key = made.hidden[0] if made.hidden else ("", "")
+        example = f" ({key} below {hider})" if key else ""
+        lines.append(
+            f"{found.objects.beside} of the objects are hidden in every listing by a file that has their folder's name{example}; "
+            "the backup has them. Which they are, and what to do: sudo mlflow-onprem doctor"
+        )
     if found.encryption == "none":
         lines.append("it holds this host's secrets as they are, in a folder that only root may read; --passphrase-file or --recipient encrypts them")
     lines.append(f"prove it: sudo mlflow-onprem backup verify {found.id} --boot")
@@ -83,6 +90,7 @@ def verified_json(found: Verified) -> dict[str, Any]:
     return {
         "id": found.id, "address": found.address, "files": found.files, "objects": found.objects, "bytes": found.bytes,
         "damaged": list(found.damaged), "seconds": found.seconds, "proven": proof is not None, "proof": proof,
+        "complete": False if found.lacking else None if found.unsure else True, "lacking": list(found.lacking), "unsure": found.unsure,
     }  # fmt: skip
 
 
@@ -95,6 +103,22 @@ def verified_text(found: Verified) -> str:
         return "\n".join(
             [f"backup {found.id} is damaged:", *rows, "the next `backup create` copies what is damaged again, where the bucket still has it"]
         )
+    if found.lacking:
+        rows = [f"    {each}" for each in found.lacking[:20]]
+        more = [f"    and {len(found.lacking) - 20} more"] if len(found.lacking) > 20 else []
+        return "\n".join(
+            [
+                f"backup {found.id} is incomplete: {len(found.lacking)} objects that were in the bucket when it was made are not in it:",
+                *rows,
+                *more,
+                "what is in it is right, and can be restored; these cannot, not from this backup. The next `backup create` has them: make one now. "
+                "Which files are hidden, and what to do about it: sudo mlflow-onprem doctor",
+            ]
+        )
+    if found.unsure:
+        text += f"\nwhether it is complete is not known: {found.unsure}"
+    elif found.compared:
+        text += "; nothing that is in the bucket since before it was made is missing in it"
     if found.proof is None:
         return f"{text}\nthat is not a proof: `sudo mlflow-onprem backup verify {found.id} --boot` restores it into a disposable host and compares"
     each = found.proof

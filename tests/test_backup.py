@@ -15,6 +15,7 @@ import pytest
 
 from mlflow_onprem import render_backup
 from mlflow_onprem.backup import database, manifest, objects, passphrase, summary, vault
+from mlflow_onprem.backup.bucket import Bucket
 from mlflow_onprem.backup.keep import kept
 from mlflow_onprem.backup.manifest import FilePart, Manifest, ObjectsPart, Proof
 from mlflow_onprem.backup.objects import Entry, Tally
@@ -193,7 +194,7 @@ class Store:
 
 
 def test_an_object_overwritten_since_it_was_listed_is_looked_at_again_next_time(repository: Folder) -> None:
-    bucket = objects.Bucket(cast(Any, Store(b"newer", "new")), "mlflow")
+    bucket = Bucket(cast(Any, Store(b"newer", "new")), "mlflow")
     listed = Entry("key", "old", 3, "2026-01-01")
     copied = bucket.copy_to(repository, listed, lambda _: None)
     assert copied is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -17,7 +17,7 @@ from mlflow_onprem.resources.files import BEGIN, END, BlockState, File, FileStat
 from mlflow_onprem.resources.schema import NEWEST, Schema, SchemaState
 from mlflow_onprem.resources.services import STAMPS
 from mlflow_onprem.secret import Secret
-from mlflow_onprem.server.purge import Bucket, StillThere
+from mlflow_onprem.server.purge_bucket import Bucket, StillThere
 from mlflow_onprem.stages.mlflow import lock, migrating, schema_of
 from tests.fake_machine import FACTS, Machine
 from tests.fakes import FakeHost
@@ -148,7 +148,7 @@ def test_the_guide_for_postgresql_names_both_versions_and_drops_nothing_unseen()
 
 
 class Store:
-    """As much of an S3 client as gc uses; `stubborn` keys are not deleted."""
+    """As much of an S3 client as gc uses; `stubborn` keys are not deleted. As in MinIO, an object hides what is below its name."""
 
     def __init__(self, sizes: dict[str, int], stubborn: frozenset[str] = frozenset()) -> None:
         self.sizes, self.stubborn = sizes, stubborn
@@ -157,7 +157,7 @@ class Store:
         return self
 
     def paginate(self, Bucket: str, Prefix: str) -> list[dict[str, Any]]:  # noqa: N803  # boto3's names
-        found = [{"Key": key, "Size": size} for key, size in self.sizes.items() if key.startswith(Prefix)]
+        found = [{"Key": key, "Size": size} for key, size in self.sizes.items() if key.startswith(Prefix) and not self._hidden(key)]
         return [{"Contents": found[at : at + 2]} for at in range(0, len(found), 2)] or [{}]
 
     def delete_objects(self, Bucket: str, Delete: dict[str, Any]) -> dict[str, Any]:  # noqa: N803
@@ -169,8 +169,19 @@ class Store:
                 del self.sizes[each["Key"]]
         return {"Errors": errors}
 
-    def list_objects_v2(self, Bucket: str, Prefix: str, MaxKeys: int) -> dict[str, Any]:  # noqa: N803
-        return {"Contents": [key for key in self.sizes if key.startswith(Prefix)][:MaxKeys]}
+    def head_object(self, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803
+        if Key not in self.sizes:
+            raise NoSuchKey
+        return {"ContentLength": self.sizes[Key]}
+
+    def _hidden(self, key: str) -> bool:
+        return any(key.startswith(f"{other}/") for other in self.sizes)
+
+
+class NoSuchKey(Exception):
+    """As boto3 says it."""
+
+    response: ClassVar = {"Error": {"Code": "404"}}
 
 
 def test_a_run_is_emptied_and_its_neighbour_with_a_longer_name_is_not() -> None:
@@ -178,6 +189,19 @@ def test_a_run_is_emptied_and_its_neighbour_with_a_longer_name_is_not() -> None:
     assert Bucket(store, "mlflow").measure("1/run/") == (3, 7)
     assert Bucket(store, "mlflow").empty("1/run/") == (3, 7)
     assert store.sizes == {"1/runner/a": 8}
+
+
+def test_what_files_hide_leaves_too() -> None:
+    store = Store({"1/run/artifacts": 1, "1/run/artifacts/a": 2, "1/run/artifacts/a/b": 4, "1/run/artifacts/a/b/c/d": 8, "1/run/artifacts2": 16})
+    assert Bucket(store, "mlflow").empty("1/run/artifacts/") == (4, 15)
+    assert store.sizes == {"1/run/artifacts2": 16}
+
+
+def test_a_file_in_the_place_of_an_experiment_is_named_and_not_deleted() -> None:
+    store = Store({"1": 1, "1/run/artifacts/a": 2})
+    with pytest.raises(StillThere, match='a file named "1"'):
+        Bucket(store, "mlflow").empty("1/run/artifacts/")
+    assert len(store.sizes) == 2
 
 
 def test_an_object_that_the_store_keeps_is_a_failure() -> None:

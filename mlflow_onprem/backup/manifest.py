@@ -37,12 +37,18 @@ class FilePart(Part):
 
 
 class ObjectsPart(Part):
-    """All artifacts; `new_` are those that this backup had to copy. Sizes in bytes."""
+    """All artifacts; `new_` are those that this backup had to copy. Sizes in bytes.
+
+    `beside` lie below an object of their folder's name. `against` says what the store's listing was compared with: its own disk, or names that the
+    database knows; empty in backups of releases that trusted the listing alone.
+    """
 
     count: int
     bytes: int
     new_count: int
     new_bytes: int
+    beside: int = 0
+    against: Literal["", "disk", "names"] = ""
 
 
 class Manifest(Part):

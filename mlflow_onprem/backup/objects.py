@@ -7,19 +7,17 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from mlflow_onprem.backup.repository import CHUNK, Counted, Repository, pieces, pool_name
-from mlflow_onprem.backup.s3 import WORKERS, explained, is_gone
-
-if TYPE_CHECKING:
-    from minio import Minio
+from mlflow_onprem import store_disk
+from mlflow_onprem.backup.s3 import WORKERS
 
 T = TypeVar("T")
 #: Transfers begun before the first of them is done.
 AHEAD = WORKERS * 4
+EXAMPLES = 20
 
 
 @dataclass(frozen=True)
@@ -49,55 +47,9 @@ class Tally:
     new_count: int = 0
     new_bytes: int = 0
     vanished: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """The stack's bucket, for reading and writing much."""
-
-    client: Minio
-    name: str
-
-    def list(self) -> Iterator[Entry]:
-        """Every object, in the store's order, which is that of the keys."""
-        with explained(f"bucket {self.name}"):
-            for each in self.client.list_objects(self.name, recursive=True):
-                modified = each.last_modified.isoformat() if each.last_modified else ""
-                yield Entry(each.object_name or "", each.etag or "", each.size or 0, modified, each.version_id or "")
-
-    def copy_to(self, repository: Repository, entry: Entry, on_bytes: Callable[[int], None]) -> Entry | None:
-        """Put the object's content into the pool; None where the object is gone."""
-        from minio.error import S3Error
-
-        with explained(f"bucket {self.name}"):
-            try:
-                answer: Any = self.client.get_object(self.name, entry.key)
-            except S3Error as failed:
-                if is_gone(failed):
-                    return None
-                raise
-            try:
-                headers = answer.headers
-                size = int(headers.get("Content-Length", entry.size))
-                sha256 = repository.store(Counted(pieces(answer.stream(CHUNK, decode_content=False)), on_bytes), size)
-            finally:
-                answer.close()
-                answer.release_conn()
-        etag = headers.get("ETag", entry.etag).strip('"')
-        # Overwritten since it was listed: the time of the listing goes with the old content, so the next backup looks again.
-        modified = entry.modified if etag == entry.etag else ""
-        encoding = headers.get("Content-Encoding", "")
-        return replace(entry, etag=etag, size=size, modified=modified, sha256=sha256, type=headers.get("Content-Type", ""), encoding=encoding)
-
-    def copy_from(self, repository: Repository, entry: Entry, on_bytes: Callable[[int], None]) -> None:
-        """Put content of the pool into the bucket."""
-        source: Any = Counted(pieces(repository.open(pool_name(entry.sha256))), on_bytes)
-        metadata: dict[str, Any] | None = {"Content-Encoding": entry.encoding} if entry.encoding else None
-        part = max(16 << 20, -(-entry.size // 9_000))
-        with explained(f"bucket {self.name}"):
-            self.client.put_object(
-                self.name, entry.key, source, entry.size, entry.type or "application/octet-stream", metadata, part_size=part, num_parallel_uploads=1
-            )
+    #: Objects beside a folder of their name, or below such a one: how many are below, and a few of them with what hides them.
+    beside: int = 0
+    hidden: list[tuple[str, str]] = field(default_factory=list)
 
 
 def write_index(path: Path, entries: Iterable[Entry]) -> None:
@@ -162,16 +114,39 @@ def sweep(
         tally.vanished.append(new.key)
         return None
 
+    above = store_disk.Above()
     for entry in in_order(pair(listed, known), lambda both: settle(*both), lambda both: needs_copy(*both, damaged)):
         if entry is not None:
             tally.count += 1
             tally.bytes += entry.size
+            if hiders := above.over(entry.key):
+                tally.beside += 1
+                tally.hidden += [(hiders[0], entry.key)] if len(tally.hidden) < EXAMPLES else []
+            above.add(entry.key)
             yield entry
 
 
 def needs_copy(new: Entry | None, old: Entry | None, damaged: frozenset[str] = frozenset()) -> bool:
     """Whether a pass has to read the object."""
     return new is not None and not (old is not None and old.sha256 not in damaged and old.same_object(new))
+
+
+def strangers(pairs: Iterable[tuple[Entry | None, Entry | None]]) -> Iterator[str]:
+    """Of (wanted, there) in order: keys that are there, are not wanted, and stand in the place of a wanted one's folder, or below a wanted one.
+
+    A store would hide one of the two. A key may come more than once.
+    """
+    above, ours = store_disk.Above(), set[str]()
+    for wanted, there in pairs:
+        entry = wanted or there
+        assert entry is not None
+        over = above.over(entry.key)
+        if wanted is not None:
+            yield from (each for each in over if each not in ours)
+            ours.add(entry.key)
+        elif any(each in ours for each in over):
+            yield entry.key
+        above.add(entry.key)
 
 
 def in_order(items: Iterable[T], work: Callable[[T], Any], is_slow: Callable[[T], bool]) -> Iterator[Any]:

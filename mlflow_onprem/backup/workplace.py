@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mlflow_onprem import credentials as credentials_module
+from mlflow_onprem import store_disk
 from mlflow_onprem.assembly import Assembly, assemble
-from mlflow_onprem.backup import database
-from mlflow_onprem.backup.objects import Bucket
+from mlflow_onprem.backup import database, known_names
+from mlflow_onprem.backup.bucket import Bucket
+from mlflow_onprem.backup.manifest import Manifest
 from mlflow_onprem.backup.repository import SPOOL, Repository
 from mlflow_onprem.backup.s3 import connect
 from mlflow_onprem.backup.vault import Keys
 from mlflow_onprem.config import Config
-from mlflow_onprem.errors import Refused
+from mlflow_onprem.errors import OnPremError, Refused
 from mlflow_onprem.host import LocalHost
 from mlflow_onprem.stages import minio
 
@@ -55,10 +58,37 @@ def enter(host: LocalHost, config: Config, repository: Repository, keys: Keys, a
     if not installed(host):
         raise Refused("there is no stack on this host", "sudo mlflow-onprem install, or sudo mlflow-onprem restore ID --from ...")
     assembly = assembly or assemble(host, config)
-    found, ours = assembly.credentials, config.minio.mode == "local"
-    access_key, secret_key = (found.minio_root_user, found.minio_root_password) if ours else (found.s3_access_key, found.s3_secret_key)
-    client = connect(minio.endpoint(config.minio), access_key, secret_key, config.minio.region)
     host.remove(SPOOL)
     host.mkdir(SPOOL, mode=0o700, owner="root", group="root")
     server = database.server(host, assembly.sql, config.postgres.mode, config.postgres.port, config.postgres.url)
-    return Workplace(host, assembly, repository, keys, Bucket(client, config.minio.bucket), server, host.local(SPOOL))
+    return Workplace(host, assembly, repository, keys, bucket(host, assembly), server, host.local(SPOOL))
+
+
+def bucket(host: LocalHost, assembly: Assembly) -> Bucket:
+    """The stack's bucket, with what its listing is compared with."""
+    found, settings = assembly.credentials, assembly.config.minio
+    if settings.mode == "local":
+        client = connect(minio.endpoint(settings), found.minio_root_user, found.minio_root_password, settings.region)
+        return Bucket(client, settings.bucket, store_disk.bucket_folder(host.local(settings.data_dir), settings.bucket))
+    client = connect(minio.endpoint(settings), found.s3_access_key, found.s3_secret_key, settings.region)
+    postgres = assembly.config.postgres
+    database = postgres.database if postgres.mode == "local" else assembly.external.database
+    return Bucket(client, settings.bucket, names=lambda: known_names.keys(partial(assembly.sql.query, database), settings.bucket))
+
+
+def own_bucket(host: LocalHost, config: Config, manifest: Manifest) -> Bucket | None:
+    """The bucket that a backup is of, where this host has it and its store answers; otherwise None, said aloud."""
+    if not installed(host) or manifest.bucket != config.minio.bucket:
+        return None
+    assembly = assemble(host, config)
+    try:
+        if manifest.host != assembly.facts.names[0]:
+            return None
+        found = bucket(host, assembly)
+        next(found.listed(), None)
+        return found
+    except OnPremError as failed:
+        host.say(f"the backup could not be compared with the bucket it is of: {failed.message}")
+        return None
+    finally:
+        assembly.close()

@@ -96,7 +96,7 @@ def verify(
 ) -> int:
     """Read every checksum again; with --boot, restore it into a disposable host and compare."""
     from mlflow_onprem import progress, render_backup
-    from mlflow_onprem.backup import lock
+    from mlflow_onprem.backup import lock, workplace
     from mlflow_onprem.commands import backup as command
     from mlflow_onprem.commands import backup_verify
     from mlflow_onprem.config_file import load
@@ -108,7 +108,8 @@ def verify(
         host.on_say, host.on_progress = shown.say, shown.transfer
         repository = _repository(host, settings, place, credentials_file)
         keys = _keys(host, settings, passphrase_file, identity_file, None)
-        found = backup_verify.verify(host, repository, backup or command.newest(repository))
+        chosen = backup or command.newest(repository)
+        found = backup_verify.verify(host, repository, chosen, lambda each: workplace.own_bucket(host, settings, each))
         if boot:
             from mlflow_onprem.commands import backup_boot
 
@@ -121,7 +122,7 @@ def verify(
             found = backup_verify.prove(host, repository, found, lambda each: backup_boot.boot(host, repository, each, keys, source, settings))
         command.remember(host, repository)
     emit("backup verify", render_backup.verified_json(found), render_backup.verified_text(found), as_json=as_json)
-    return ExitCode.FAILED if found.damaged else ExitCode.OK
+    return ExitCode.FAILED if found.damaged or found.lacking else ExitCode.OK
 
 
 @app.command()

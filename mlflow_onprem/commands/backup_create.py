@@ -35,11 +35,12 @@ Watch = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Created:
-    """A new backup. `seconds` is what it took, `retries` how often somebody deleted objects under it."""
+    """A new backup. `retries` is how often somebody deleted objects under it, `hidden` some objects with those that hide them in listings."""
 
     manifest: Manifest
     address: str
     retries: int
+    hidden: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -77,7 +78,7 @@ def create(work: Workplace, watch: Watch = lambda _: None) -> Created:
             "something on this host deletes artifacts all the time (a lifecycle rule?): stop it, then run this again",
         )
     _step(making, "pack secrets", pack)
-    return Created(_step(making, "publish", publish), work.repository.address, making.retries)
+    return Created(_step(making, "publish", publish), work.repository.address, making.retries, tuple(making.new.hidden))
 
 
 def tidy(making: _Making) -> None:
@@ -150,7 +151,7 @@ def pack(making: _Making) -> None:
 
 def publish(making: _Making) -> Manifest:
     """Put the files in place, the manifest last: with it the backup exists."""
-    work, spool = making.work, making.work.spool
+    work, spool, new = making.work, making.work.spool, making.new
     names = sorted({path.name for path in spool.iterdir()} - {"known", "before", "listed"})
     files = {}
     for each in names:
@@ -179,7 +180,9 @@ def publish(making: _Making) -> Manifest:
         databases=work.databases(),
         revisions=making.revisions,
         encryption=work.keys.kind,
-        objects=ObjectsPart(count=making.new.count, bytes=making.new.bytes, new_count=making.new.new_count, new_bytes=making.new.new_bytes),
+        objects=ObjectsPart(
+            count=new.count, bytes=new.bytes, new_count=new.new_count, new_bytes=new.new_bytes, beside=new.beside, against=work.bucket.against
+        ),
         files=files,
     )
     (spool / manifests.MANIFEST).write_text(done.model_dump_json(indent=1) + "\n")

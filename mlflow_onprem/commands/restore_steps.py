@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mlflow_onprem import config_file, engine, health
@@ -128,10 +129,10 @@ def rescue(making: Restoring) -> None:
 
 
 def copy_objects(making: Restoring) -> None:
-    """Every object as the backup has it. Others in the bucket stay: no row points at them."""
+    """Every object as the backup has it. Others in the bucket stay, for no row points at them, but for those that would hide one of the backup's."""
     work = making.enter()
     try:
-        making.copied, making.copied_bytes = _copy(making, work, making.repository, objects.read_index(restore_files.index(making.host)))
+        making.copied, making.copied_bytes = _copy(making, work, making.repository, restore_files.index(making.host))
     finally:
         work.assembly.close()
 
@@ -216,7 +217,7 @@ def objects_back(making: Restoring) -> None:
         here = Folder(making.host, making.journal.rescue_address or "")
         before = manifests.read(here, making.journal.rescue)
         index = transfer.fetch(here, before, transfer.INDEX, work.spool / "rescue")
-        _copy(making, work, here, objects.read_index(index))
+        _copy(making, work, here, index)
     finally:
         work.assembly.close()
 
@@ -227,9 +228,18 @@ def rescue_repository(host: LocalHost, settings: BackupSection) -> Repository:
     return Folder(host, default if settings.to.startswith("s3://") else settings.to)
 
 
-def _copy(making: Restoring, work: Workplace, source: Repository, index: Any) -> tuple[int, int]:
+def _copy(making: Restoring, work: Workplace, source: Repository, index: Path) -> tuple[int, int]:
     """Objects that are not in the bucket as the index has them; their count and bytes. Both sides are walked in the order of keys."""
     copied = done = 0
+    in_the_way = sorted(set(objects.strangers(objects.pair(objects.read_index(index), work.bucket.list()))))
+    for key in in_the_way:
+        work.bucket.remove(key)
+    if in_the_way:
+        where = f"; the backup {making.journal.rescue} of what was here has them" if making.journal.rescue else ""
+        making.notes.append(
+            f"{len(in_the_way)} objects in the bucket that are not in the backup were removed, since they would have hidden objects "
+            f"that are, or been hidden by them ({in_the_way[0]}){where}"
+        )
 
     def count(size: int) -> None:
         nonlocal done
@@ -246,6 +256,6 @@ def _copy(making: Restoring, work: Workplace, source: Repository, index: Any) ->
         work.bucket.copy_from(source, both[0], count)
         return 1
 
-    for each in objects.in_order(objects.pair(index, work.bucket.list()), put, lacks):
+    for each in objects.in_order(objects.pair(objects.read_index(index), work.bucket.list()), put, lacks):
         copied += each
     return copied, done

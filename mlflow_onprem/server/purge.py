@@ -15,15 +15,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from . import environment
+from .purge_bucket import Bucket
 from .settings import Settings, SettingsError, read
 
 if TYPE_CHECKING:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-_PROXY_PATH = "/api/2.0/mlflow-artifacts/artifacts/"
 _ARTIFACT_LOCATION = "mlflow.artifactLocation"
 
 
@@ -37,53 +36,6 @@ class Outcome:
     objects: int = 0
     bytes: int = 0
     why: str = ""
-
-
-class StillThere(Exception):
-    """Objects that were deleted and are not gone."""
-
-
-class Bucket:
-    """The bucket behind the proxy, and where an artifact URI lies in it."""
-
-    def __init__(self, client: Any, name: str) -> None:
-        self._client, self.name = client, name
-
-    def key(self, uri: str) -> str | None:
-        """The key prefix, ending in a slash, that a URI means; None where it is no folder of this bucket."""
-        parts = urlsplit(uri)
-        if parts.scheme == "mlflow-artifacts" or (parts.scheme == "s3" and parts.netloc == self.name):
-            path = parts.path
-        elif parts.scheme in ("http", "https") and parts.path.startswith(_PROXY_PATH):
-            path = parts.path.removeprefix(_PROXY_PATH)
-        else:
-            return None
-        key = path.strip("/")
-        return f"{key}/" if key else None
-
-    def measure(self, prefix: str) -> tuple[int, int]:
-        """How many objects lie below a prefix, and their bytes."""
-        sizes = [each["Size"] for page in self._pages(prefix) for each in page]
-        return len(sizes), sum(sizes)
-
-    def empty(self, prefix: str) -> tuple[int, int]:
-        """Delete all objects below a prefix; returns how many, and their bytes. Raises StillThere."""
-        count = size = 0
-        for page in self._pages(prefix):
-            if page:
-                keys = [{"Key": each["Key"]} for each in page]
-                answer = self._client.delete_objects(Bucket=self.name, Delete={"Objects": keys, "Quiet": True})
-                if answer.get("Errors"):
-                    first = answer["Errors"][0]
-                    raise StillThere(f"the store did not delete {first.get('Key')}: {first.get('Message') or first.get('Code')}")
-                count, size = count + len(page), size + sum(each["Size"] for each in page)
-        if self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, MaxKeys=1).get("Contents"):
-            raise StillThere(f"objects below {prefix} are still there: somebody writes to it, or may not delete it")
-        return count, size
-
-    def _pages(self, prefix: str) -> Iterator[list[dict[str, Any]]]:
-        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
-            yield page.get("Contents", [])
 
 
 class Purge:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlflow_onprem import credentials
+from mlflow_onprem import credentials, store_disk
 from mlflow_onprem.config import Config
 from mlflow_onprem.engine import Stack
 from mlflow_onprem.errors import NotVisible, Refused
@@ -40,6 +42,7 @@ from mlflow_onprem.stages.connections import Connections
 BACKUPS = "/var/backups/mlflow-onprem"
 DEFAULTS = "/etc/default/minio"
 OURS = "Written by mlflow-onprem"
+PATIENCE = 60.0  # seconds for looking at the names of all artifacts
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,23 @@ def _others(config: Config, sql: Sql) -> tuple[str, ...]:
     return tuple(str(name) for (name,) in rows if name not in postgres.databases(config))
 
 
+def _hidden(host: Host, config: Config) -> Iterable[str]:
+    """Files that no listing shows: whoever looks at the adopted stack would miss them, and think it was us."""
+    until = time.monotonic() + PATIENCE
+    try:
+        folder = store_disk.bucket_folder(host.local(config.minio.data_dir), config.minio.bucket) if config.minio.mode == "local" else None
+        keys = store_disk.keys(folder) if folder is not None else iter(())
+        found = list(store_disk.overlaps(itertools.takewhile(lambda _: time.monotonic() < until, keys)))
+    except OSError:
+        return
+    if found:
+        hider, key = found[0]
+        yield (
+            f"{len(found)} artifacts are in no listing of the object store, because a file has the name of their folder ({key}, behind {hider}); "
+            "they stay, and can be read by their names. `sudo mlflow-onprem doctor` lists them after the installation and says what to do."
+        )
+
+
 def _warnings(host: Host, config: Config, facts: Facts, unit: str, foreign: list[str], others: tuple[str, ...]) -> Iterable[str]:
     settings = unit + (host.read(DEFAULTS) or b"").decode(errors="replace")
     if unit and ("minioadmin" in settings or "MINIO_ROOT_USER" not in settings):
@@ -163,6 +183,7 @@ def _warnings(host: Host, config: Config, facts: Facts, unit: str, foreign: list
         yield f"PostgreSQL holds {', '.join(others)} too: it listens on the network as before, and its settings stay its owner's."
     elif config.postgres.mode == "local" and hba and not config.postgres.allowed_networks:
         yield "PostgreSQL is reached from this host alone now; [postgres] allowed_networks opens it to networks you name."
+    yield from _hidden(host, config)
     if foreign:
         yield f"some experiments keep their artifacts in other buckets ({', '.join(foreign)}): they stay as they are, and clients need keys for them."
     if config.mlflow.auth.enabled:

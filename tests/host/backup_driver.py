@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_onprem import health
-from mlflow_onprem.backup.objects import Bucket
+from mlflow_onprem.backup.bucket import Bucket
 from mlflow_onprem.backup.repository import Folder
 from mlflow_onprem.cli import main
 from mlflow_onprem.commands import backup_create, restore, restore_files, restore_steps

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from mlflow_onprem import engine, health
 from mlflow_onprem.assembly import Assembly
 from mlflow_onprem.commands.client_env import tracking_uri
-from mlflow_onprem.commands.doctor import doors, upkeep
+from mlflow_onprem.commands.doctor import doors, objects, upkeep
 from mlflow_onprem.commands.doctor.finding import BAD, Examination, Finding, bad, ok
 from mlflow_onprem.commands.doctor.journey import Rest, StepFailed, forget_input, travel
 from mlflow_onprem.errors import OnPremError, Refused
@@ -58,6 +58,8 @@ def _look(host: LocalHost, assembly: Assembly) -> Iterator[Finding]:
     yield upkeep.tables(host, assembly)
     yield from _versions(host, assembly, rest)
     yield from upkeep.units(host, assembly)
+    if all(each.level != BAD for each in services):
+        yield from objects.look(host, assembly)
 
 
 def client_day(host: LocalHost, assembly: Assembly, server: Rest | str) -> Iterator[Finding]:

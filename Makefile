@@ -35,7 +35,7 @@ bench: .venv/made ## this stack and the article's, side by side
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: python3 is older than 3.10"; exit 1; }
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "installing by apt: python3-venv"; \
-		$(SUDO) apt-get -qq update && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends python3-venv >/dev/null; }
+		$(SUDO) timeout --kill-after=10 600 apt-get -qq update && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends python3-venv >/dev/null; }
 	@echo "making .venv: the command's packages, ruff, mypy and pytest (pip)"
 	@python3 -m venv .venv
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'

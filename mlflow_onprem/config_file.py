@@ -24,7 +24,7 @@ else:
 DEFAULT_PATH = "/etc/mlflow-onprem/config.toml"
 PREFIX = "MLFLOW_ONPREM_"
 #: Variables with our prefix that are not configuration.
-NOT_CONFIGURATION = ("MLFLOW_ONPREM_SANDBOX_", "MLFLOW_ONPREM_TEST_", "MLFLOW_ONPREM_COMPLETE", "_MLFLOW_ONPREM_")
+NOT_CONFIGURATION = ("MLFLOW_ONPREM_SANDBOX_", "MLFLOW_ONPREM_TEST_", "MLFLOW_ONPREM_COMPLETE", "MLFLOW_ONPREM_STALL_SECONDS", "_MLFLOW_ONPREM_")
 SECRET_NAMES = re.compile(r"(password|passwd|secret|token|passphrase|access_key|private_key)$")
 EXAMPLE = "`mlflow-onprem config init --config ./example.toml` writes every setting with its default"
 

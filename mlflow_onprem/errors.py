@@ -51,6 +51,23 @@ class CommandFailed(OnPremError):
         self.code = code
 
 
+class Stalled(CommandFailed):
+    """A program that fetches got nothing done for `seconds` and was ended. `peers`: whom it was connected to, as address:port."""
+
+    def __init__(self, command: str, seconds: float, output: str, hint: str = "", peers: Sequence[str] = ()) -> None:
+        super().__init__(command, None, output, hint)
+        self.message = f"`{command}` got nothing for {in_words(seconds)} and was ended"
+        self.args = (self.message,)
+        self.seconds = seconds
+        self.peers = tuple(peers)
+
+
+def in_words(seconds: float) -> str:
+    """120 -> 2 minutes, 8 -> 8 seconds."""
+    count, unit = (seconds / 60, "minute") if seconds >= 60 else (seconds, "second")
+    return f"{count:.0f} {unit}{'' if round(count) == 1 else 's'}"
+
+
 class Interrupted(OnPremError):
     """Somebody pressed Ctrl-C; what was in hand was finished."""
 

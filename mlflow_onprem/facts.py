@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mlflow_onprem.errors import CommandFailed, Refused
 from mlflow_onprem.host import Host
-from mlflow_onprem.resources.packages import candidate
+from mlflow_onprem.resources.apt import candidate
 
 #: PostgreSQL of each distribution release.
 DISTRIBUTION_POSTGRES = {"jammy": 14, "noble": 16, "bookworm": 15, "trixie": 17}

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from mlflow_onprem.errors import CommandFailed, NotVisible, OnPremError
+from mlflow_onprem import children
+from mlflow_onprem.errors import CommandFailed, NotVisible, OnPremError, Stalled
 from mlflow_onprem.secret import Secret
 
 TAIL_LINES = 20
@@ -82,6 +83,7 @@ class Host(Protocol):
         ok: Sequence[int] = (0,),
         hint: str = "",
         tied: bool = False,
+        stall: float | None = None,
     ) -> Result: ...
     def read(self, path: str) -> bytes | None: ...
     def stat(self, path: str) -> Stat | None: ...
@@ -145,11 +147,13 @@ class LocalHost:
         ok: Sequence[int] = (0,),
         hint: str = "",
         tied: bool = False,
+        stall: float | None = None,
     ) -> Result:
         """Run a program without a shell, with a small environment and its input closed or given.
 
         `tied`: it is killed when we are, where left alone it would go on writing into what the next run makes anew.
-        `timeout` is in seconds. Raises CommandFailed for any exit status not in `ok`, and for a program that is not there.
+        `stall`: it is ended, with all it started, when it has got nothing done for so many seconds; for programs that fetch (fetching.py).
+        `timeout` is in seconds. Raises CommandFailed for any exit status not in `ok`, and for a program that is not there; Stalled.
         """
         text = stdin.reveal() if isinstance(stdin, Secret) else stdin
         command = shlex.join(argv)
@@ -158,13 +162,16 @@ class LocalHost:
         except FileNotFoundError as missing:
             raise CommandFailed(command, 127, f"{argv[0]}: not found", hint) from missing
         try:
-            out, err = child.communicate(text, timeout=timeout)
+            out, err = children.talk(child, text, timeout, stall)
         except subprocess.TimeoutExpired as late:
-            _end(child)
-            out, err = child.communicate()
-            raise CommandFailed(command, None, _tail(out + err), hint or f"it had {timeout:.0f} seconds") from late
+            where = children.peers(children.family(child.pid))
+            children.end(child)
+            said = _tail(children.rest(child))
+            if isinstance(late, children.StoodStill):
+                raise Stalled(command, late.timeout, said, hint, where) from late
+            raise CommandFailed(command, None, said, hint or f"it had {timeout:.0f} seconds") from late
         except BaseException:
-            _end(child)
+            children.end(child)
             raise
         finally:
             with self._lock:
@@ -225,7 +232,7 @@ class LocalHost:
             try:
                 _, err = child.communicate()
             except BaseException:
-                _end(child)
+                children.end(child)
                 raise
             finally:
                 with self._lock:
@@ -379,16 +386,6 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def _tail(text: str) -> str:
     return "\n".join(text.strip().splitlines()[-TAIL_LINES:])
-
-
-def _end(child: subprocess.Popen[str]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)
-    try:
-        child.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
 
 
 def _user_name(uid: int) -> str:

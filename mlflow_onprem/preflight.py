@@ -14,9 +14,11 @@ from mlflow_onprem.download import local_path, probe
 from mlflow_onprem.engine import Stack
 from mlflow_onprem.errors import ConfigError, OnPremError, Refused
 from mlflow_onprem.host import Host
-from mlflow_onprem.resources import bundle
+from mlflow_onprem.resources import bundle, packages
+from mlflow_onprem.resources.apt import obstacle
 from mlflow_onprem.resources.binary import Download, PinnedBinary
 from mlflow_onprem.resources.environment import Environment
+from mlflow_onprem.resources.packages import AptPackages
 from mlflow_onprem.resources.schema import Schema, SchemaState
 from mlflow_onprem.stages import minio
 
@@ -37,6 +39,7 @@ def check(host: Host, assembly: Assembly, stack: Stack | None = None) -> None:
     _check_ports(host, assembly)
     _check_places(host, assembly)
     check_data(host, assembly.config)
+    _check_packages(host, assembly)
     _check_download(host, assembly)
     _check_schema(host, stack or assembly.stack)
 
@@ -147,6 +150,16 @@ def _check_schema(host: Host, stack: Stack) -> None:
     for each in stack:
         if isinstance(each, Schema) and isinstance(have := each.observe(host), SchemaState):
             each.check_may_change(have)
+
+
+def _check_packages(host: Host, assembly: Assembly) -> None:
+    """Ask apt, where packages are missing: a pin, a hold or unmet dependencies show in a simulation, which changes nothing."""
+    for each in assembly.stack:
+        if not isinstance(each, AptPackages) or each.want is None or packages.installed(host, each.packages) == each.want.installed:
+            continue
+        why = obstacle(host, each.packages, bundle.apt_options(host, each.packages), fresh=not each.lists_are_old(host))
+        if why is not None:
+            raise Refused(why.message, why.hint, why.output)
 
 
 def _check_download(host: Host, assembly: Assembly) -> None:

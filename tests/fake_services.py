@@ -328,7 +328,7 @@ class FakeApt:
     candidates: dict[str, str] = field(default_factory=dict)
 
     def get(self, call: Call) -> Result:
-        if "--simulate" in call.argv:
+        if "--simulate" in call.argv or "--download-only" in call.argv:
             return Result(0, "", "")
         verb = next(each for each in call.argv[2:] if each in ("install", "update", "purge"))
         packages = [each for each in call.argv[call.argv.index(verb) + 1 :] if not each.startswith("-")]

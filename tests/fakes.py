@@ -148,6 +148,7 @@ class FakeHost:
         ok: Sequence[int] = (0,),
         hint: str = "",
         tied: bool = False,
+        stall: float | None = None,
     ) -> Result:
         self.alive()
         assert all(isinstance(each, str) for each in argv), argv

@@ -69,7 +69,7 @@ def test_a_cluster_that_is_there_is_used_and_not_ours() -> None:
         (None, "apt-cache-policy-rc", "uv"),
         (None, "apt-cache-policy-none", "uv"),
         (None, "apt-cache-policy-unknown", "uv"),
-        (None, "apt-cache-policy", "apt"),
+        (None, "apt-cache-policy-python", "apt"),
     ],
 )
 def test_where_python_comes_from(there: str | None, policy: str, python: str) -> None:

@@ -11,10 +11,11 @@ from psycopg import pq
 from mlflow_onprem import facts
 from mlflow_onprem.preflight import parse_listeners
 from mlflow_onprem.resources.accounts import SystemUserState, parse_passwd
+from mlflow_onprem.resources.apt import is_locked, parse_apt_policies
 from mlflow_onprem.resources.database import scram_matches, scram_verifier
 from mlflow_onprem.resources.files import BEGIN, END, find_block, replace_block
 from mlflow_onprem.resources.minio_source import parse_go_version
-from mlflow_onprem.resources.packages import is_locked, parse_apt_policy, parse_dpkg_query
+from mlflow_onprem.resources.packages import parse_dpkg_query
 from mlflow_onprem.systemd import parse_show
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -59,7 +60,7 @@ def test_dpkg_query() -> None:
     [("", "15.20-0+deb12u1"), ("-rc", "3.11.0~rc1-1~22.04"), ("-none", None), ("-unknown", None)],
 )
 def test_apt_cache_policy(name: str, version: str | None) -> None:
-    assert parse_apt_policy(fixture(f"apt-cache-policy{name}.txt")) == version
+    assert list(parse_apt_policies(fixture(f"apt-cache-policy{name}.txt")).values()) == ([] if name == "-unknown" else [version])
 
 
 @pytest.mark.parametrize(("codename", "version"), facts.DISTRIBUTION_POSTGRES.items())

@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mlflow_onprem import facts
 from mlflow_onprem.config import Config
 from mlflow_onprem.download import fetch
 from mlflow_onprem.errors import CommandFailed, ConfigError, OnPremError
+from mlflow_onprem.fetching import run as fetch_by
 from mlflow_onprem.host import LocalHost
 from mlflow_onprem.package_data import read
 from mlflow_onprem.resources import minio_source
@@ -129,9 +131,10 @@ def _packages(host: LocalHost, config: Config, root: Path, release: str, archite
             "APT::Sandbox::User": "root", "Debug::NoLocking": "true",
         }  # fmt: skip
         options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-        hint = "see what apt says above; behind a proxy set http_proxy"
-        host.run(["apt-get", "-q", *options, "update"], timeout=600, hint=hint)
-        host.run(["apt-get", "-q", "-y", *options, "install", "--download-only", "--no-install-recommends", *wanted], timeout=1800, hint=hint)
+        hint = "see what apt says above"
+        servers = [server for line in lines if (server := urlsplit(line.split()[1]).hostname)]
+        fetch_by(host, ["apt-get", "-q", *options, "update"], hint=hint, names=servers)
+        fetch_by(host, ["apt-get", "-q", "-y", *options, "install", "--download-only", "--no-install-recommends", *wanted], hint=hint, names=servers)
         (root / "debs").mkdir()
         found = sorted((apt / "archives").glob("*.deb"))
         for path in found:
@@ -159,7 +162,8 @@ def _wheels(host: LocalHost, root: Path, locks: dict[str, str], python: str, rel
         lock.write_text(text)
         # The lock is for every Python and system; uv leaves what this one takes, so that pip need not judge by the Python it runs on.
         resolve = [find_uv_bin(), "pip", "compile", "--quiet", "--no-deps", "--generate-hashes", "--no-header", "--no-annotate"]
-        host.run(
+        fetch_by(
+            host,
             [*resolve, "--python-version", python, "--python-platform", f"{cpu}-unknown-linux-gnu", str(lock), "--output-file", str(flat)],
             timeout=600,
         )
@@ -189,11 +193,10 @@ def _wheels(host: LocalHost, root: Path, locks: dict[str, str], python: str, rel
             *platforms,
         ]
         try:
-            host.run([*argv, "--dest", str(root / "wheels"), "-r", str(flat)], timeout=3600)
+            fetch_by(host, [*argv, "--dest", str(root / "wheels"), "-r", str(flat)], timeout=3600)
         except CommandFailed as failed:
-            raise OnPremError(
-                f"the wheels of {name} could not be fetched", "pip's own settings count: PIP_INDEX_URL, https_proxy", failed.output
-            ) from failed
+            hint = "; ".join(filter(None, (failed.hint, "pip's own settings count: PIP_INDEX_URL for a mirror")))
+            raise OnPremError(f"the wheels of {name} could not be fetched: {failed.message}", hint, failed.output) from failed
 
 
 def _store(host: LocalHost, config: Config, root: Path, architecture: str, say: Say) -> None:

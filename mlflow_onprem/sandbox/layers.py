@@ -13,8 +13,10 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mlflow_onprem.errors import CommandFailed, OnPremError
+from mlflow_onprem.fetching import run as fetch
 from mlflow_onprem.host import LocalHost
 from mlflow_onprem.sandbox import machine, tools
 from mlflow_onprem.sandbox.network import DEFAULT_STATE
@@ -137,7 +139,10 @@ def _bootstrap(host: LocalHost, release: str, lines: list[str], settings: list[s
     argv += ["--dpkgopt=force-unsafe-io", f"--keyring={machine.KEYRINGS[machine.family(release)]}"]
     argv += [f"--aptopt={line.rstrip(';')}" for line in settings]
     try:
-        host.run([*argv, release, str(tree), *(["-"] if lines else [])], stdin="\n".join(lines) + "\n" if lines else None, timeout=1200)
+        told = "\n".join(lines) + "\n" if lines else None
+        names = [name for line in lines if (name := urlsplit(line.split()[1]).hostname)]
+        fetch(host, [*argv, release, str(tree), *(["-"] if lines else [])], stdin=told, timeout=1800, names=names, again=lambda: _clear(host, tree))
+
     except CommandFailed as failed:
         known = "apt of this machine names no archive of it" if not lines else "its archive did not answer"
         raise OnPremError(
@@ -145,6 +150,12 @@ def _bootstrap(host: LocalHost, release: str, lines: list[str], settings: list[s
             "name a mirror that this machine reaches: MLFLOW_ONPREM_SANDBOX_MIRROR=http://...",
             failed.output,
         ) from failed
+
+
+def _clear(host: LocalHost, tree: Path) -> None:
+    """A tree that was ended half-way: mmdebstrap wants an empty folder."""
+    unmount_below(host, tree)
+    host.remove(str(tree))
 
 
 def _trust(host: LocalHost, tree: Path, trusted: list[str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from mlflow_onprem.errors import OnPremError
 from mlflow_onprem.host import PATH, LocalHost
+from mlflow_onprem.resources.apt import Apt, obstacle
 
 #: program -> Debian package
 TOOLS = {
@@ -41,7 +42,14 @@ def install_tools(host: LocalHost, on_progress: Callable[[str], None]) -> list[s
 
 def apt_install(host: LocalHost, packages: list[str], hint: str) -> None:
     """One apt run, lists fetched first, nothing asked, a busy dpkg waited for."""
-    quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
-    options = ["-qq", "-o", "DPkg::Lock::Timeout=120"]
-    host.run(["apt-get", *options, "update"], env=quiet, timeout=300, hint=hint)
-    host.run(["apt-get", *options, "install", "--yes", "--no-install-recommends", *packages], env=quiet, timeout=900, hint=hint)
+    apt = Apt(host)
+    try:
+        apt.update(packages)
+        why = obstacle(host, packages)
+        if why is not None:
+            raise why
+        apt.download(packages)
+        apt.get("install", "--no-install-recommends", *packages)
+    except OnPremError as failed:
+        failed.hint = "; ".join(filter(None, (failed.hint, hint)))
+        raise

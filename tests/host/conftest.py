@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import os
 import re
@@ -21,6 +22,11 @@ from tests.host.clients import clients_layer
 
 ARTIFACTS = Path(__file__).parent / ".artifacts"
 RELEASE = os.environ.get("MLFLOW_ONPREM_TEST_RELEASE", "bookworm")
+#: Seconds for one test with the layers it makes; on a loaded machine everything takes several times its quiet time.
+DEADLINE = int(os.environ.get("MLFLOW_ONPREM_TEST_DEADLINE", "1800"))
+DEADLINE_LONG = 4 * DEADLINE
+#: Seconds for throwing its hosts away after that.
+TEARDOWN = 300
 _FAILED = pytest.StashKey[bool]()
 
 
@@ -124,6 +130,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files of many minutes first, so that no process is alone with one at the end."""
     first = ("test_upgrade", "test_rotation", "test_backup", "test_adoption", "test_uninstall")
     items.sort(key=lambda item: next((number for number, name in enumerate(first) if item.path.stem == name), len(first)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Every test ends: at its deadline all threads are shown and it fails, and what it began is thrown away like any failed test's."""
+    seconds = DEADLINE_LONG if item.get_closest_marker("long") else DEADLINE
+
+    def late(*_: object) -> None:
+        faulthandler.dump_traceback(file=2)
+        signal.setitimer(signal.ITIMER_REAL, TEARDOWN)
+        pytest.fail(f"it had {seconds} seconds; where every thread was is on standard error")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.hookimpl(wrapper=True)

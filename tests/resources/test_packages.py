@@ -9,6 +9,7 @@ import pytest
 from mlflow_onprem.errors import CommandFailed
 from mlflow_onprem.host import Result
 from mlflow_onprem.resource import compare
+from mlflow_onprem.resources import apt as apt_module
 from mlflow_onprem.resources import packages
 from mlflow_onprem.resources.packages import AptPackages, AptPackagesState
 from tests.fakes import START, Call, FakeHost
@@ -32,7 +33,7 @@ class Apt:
     def get(self, call: Call) -> Result:
         if "--simulate" in call.argv:
             return Result(0, self.simulated, "")
-        verb = next(each for each in ("install", "update", "purge") if each in call.argv)
+        verb = next(each for each in ("--download-only", "install", "update", "purge") if each in call.argv).replace("--download-only", "download")
         return self.answer(verb)
 
     def query(self, call: Call) -> Result:
@@ -66,8 +67,10 @@ def test_absent_half_installed_and_as_wanted() -> None:
 def test_one_run_for_all_that_asks_nothing_keeps_conffiles_and_restarts_nobody() -> None:
     apt = Apt()
     apt.resource().apply(apt.host, None)
-    assert apt.verbs == ["audit", "install"]
-    [call] = [each for each in apt.host.calls if "install" in each.argv]
+    assert apt.verbs == ["audit", "download", "install"]
+    simulated, download, call = [each for each in apt.host.calls if "install" in each.argv]
+    assert "--simulate" in simulated.argv
+    assert "--download-only" in download.argv
     assert call.argv[-2:] == ("postgresql-15", "python3.11")
     assert {"--no-install-recommends", "Dpkg::Options::=--force-confold", "-y"} <= set(call.argv)
     assert (call.env["DEBIAN_FRONTEND"], call.env["NEEDRESTART_SUSPEND"]) == ("noninteractive", "1")
@@ -76,40 +79,40 @@ def test_one_run_for_all_that_asks_nothing_keeps_conffiles_and_restarts_nobody()
 def test_old_or_missing_lists_are_fetched_first() -> None:
     apt = Apt()
     apt.resource(age=7200).apply(apt.host, None)
-    assert apt.verbs == ["audit", "update", "install"]
+    assert apt.verbs == ["audit", "update", "download", "install"]
     apt = Apt()
     apt.host.remove("/var/lib/apt/lists")
     apt.resource().apply(apt.host, None)
-    assert apt.verbs == ["audit", "update", "install"]
+    assert apt.verbs == ["audit", "update", "download", "install"]
 
 
 def test_an_interrupted_dpkg_is_finished_first() -> None:
     apt = Apt()
     apt.answers["audit"] = [Result(0, "The following packages are only half configured\n", "")]
     apt.resource().apply(apt.host, None)
-    assert apt.verbs == ["audit", "configure", "install"]
+    assert apt.verbs == ["audit", "configure", "download", "install"]
     assert "dpkg was interrupted" in apt.host.said[0]
 
 
 @pytest.mark.parametrize("said", ["E: Unable to locate package postgresql-15\n", "Err:1 http://mirror.example x 404  Not Found\n"])
 def test_lists_that_turn_out_to_be_old_are_fetched_and_it_is_tried_again(said: str) -> None:
     apt = Apt()
-    apt.answers["install"] = [Result(100, "", said)]
+    apt.answers["download"] = [Result(100, "", said)]
     apt.resource().apply(apt.host, None)
-    assert apt.verbs == ["audit", "install", "update", "install"]
+    assert apt.verbs == ["audit", "download", "update", "download", "install"]
 
 
 def test_a_lock_is_waited_for_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     apt = Apt()
-    apt.answers["install"] = [Result(100, "", LOCKED)] * 3
+    apt.answers["download"] = [Result(100, "", LOCKED)] * 3
     apt.resource().apply(apt.host, None)
-    assert apt.verbs == ["audit", *["install"] * 4]
+    assert apt.verbs == ["audit", *["download"] * 4, "install"]
     assert apt.host.said == ["another program is using apt; waiting up to 10 minutes for it to finish"]
 
 
 def test_a_lock_that_stays_is_a_failure_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "LOCK_DEADLINE", -1.0)
+    monkeypatch.setattr(apt_module, "LOCK_DEADLINE", -1.0)
     apt = Apt()
     apt.answers["install"] = [Result(100, "", LOCKED)]
     with pytest.raises(CommandFailed) as caught:
@@ -123,7 +126,7 @@ def test_any_other_failure_is_told_with_what_to_look_at() -> None:
     with pytest.raises(CommandFailed) as caught:
         apt.resource().apply(apt.host, None)
     assert "--fix-broken" in caught.value.hint
-    assert apt.verbs == ["audit", "install"]
+    assert apt.verbs == ["audit", "download", "install"]
 
 
 def test_what_came_with_us_is_written_down_and_nothing_else() -> None:

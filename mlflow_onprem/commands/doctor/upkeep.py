@@ -15,8 +15,8 @@ from mlflow_onprem.engine import Plan
 from mlflow_onprem.errors import CommandFailed, OnPremError, Refused
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import compare
+from mlflow_onprem.resources.apt import candidate
 from mlflow_onprem.resources.files import File
-from mlflow_onprem.resources.packages import candidate
 from mlflow_onprem.resources.schema import Schema, SchemaState
 from mlflow_onprem.resources.store_features import tolerated
 from mlflow_onprem.secret import Secret

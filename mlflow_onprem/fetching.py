@@ -29,6 +29,7 @@ def run(
     tied: bool = False,
     stdin: str | None = None,
     names: Iterable[str] = (),
+    tries: int = TRIES,
     again: Callable[[], None] = lambda: None,
 ) -> Result:
     """Run a program that does nothing but fetch: once more where nothing came for two minutes.
@@ -37,14 +38,14 @@ def run(
     Raises CommandFailed (Stalled at the last standstill) with the cause in plain words.
     """
     limit = stall_seconds()
-    for attempt in range(1, TRIES + 1):
+    for attempt in range(1, tries + 1):
         try:
             return host.run(argv, env={**variables(host), **(env or {})}, timeout=timeout, hint=hint, tied=tied, stdin=stdin, stall=limit)
         except Stalled as failed:
             silent = ", ".join(named(failed.peers, names))
             whom = f"it waited for {silent}" if silent else "it had no connection"
-            if attempt == TRIES:
-                failed.message = f"{failed.message}, {TRIES} times; {whom}"
+            if attempt == tries:
+                failed.message = f"{failed.message}{f', {tries} times' if tries > 1 else ''}; {whom}"
                 failed.hint = _hint(
                     host,
                     "that server accepts connections and then sends nothing, or something on the way swallows it: try later, or name a mirror",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from mlflow_onprem import fetching
-from mlflow_onprem.errors import CommandFailed, NotVisible, OnPremError
+from mlflow_onprem.errors import CommandFailed, NotVisible, OnPremError, Stalled
 from mlflow_onprem.host import Host, Result
 
 #: How long to wait for another apt or dpkg, in seconds; unattended-upgrades can take minutes.
@@ -49,25 +49,42 @@ class Apt:
         Raises CommandFailed with apt's own lines.
         """
         try:
-            said = self._fetch("update")
+            said = self._fetch("update", tries=1)
+        except Stalled as failed:
+            self._tolerate(failed, self._one_by_one(), wanted)
         except CommandFailed as failed:
-            known = candidates(self.host, wanted, self.options)
-            if is_locked(failed.output) or not all(known.values()):
-                raise
-            for line in complaints(failed.output) or [failed.message]:
+            self._tolerate(failed, complaints(failed.output) or [failed.message], wanted)
+        else:
+            for line in complaints(said.err):
                 self.host.say(f"warning: a package source fails: {line}")
-            self.host.say("warning: every package that is needed is known all the same, so this goes on; put that source right, or remove it")
-            return
-        for line in complaints(said.err):
+
+    def _tolerate(self, failed: CommandFailed, lines: Sequence[str], wanted: Iterable[str]) -> None:
+        if is_locked(failed.output) or not all(candidates(self.host, wanted, self.options).values()):
+            raise failed
+        for line in lines:
             self.host.say(f"warning: a package source fails: {line}")
+        if lines:
+            self.host.say("warning: every package that is needed is known all the same, so this goes on; put that source right, or remove it")
+
+    def _one_by_one(self) -> list[str]:
+        """apt keeps nothing of an update that was ended: again, each file of sources alone, so that the others are not lost."""
+        self.host.say("a server of apt's sources fell silent: fetching the lists of each file of sources by itself")
+        lines = []
+        for path in source_files(self.host) if not self.options else ():
+            alone = {"Dir::Etc::sourcelist": path, "Dir::Etc::sourceparts": "/dev/null", "APT::Get::List-Cleanup": "false"}
+            try:
+                self._fetch(*(word for name, value in alone.items() for word in ("-o", f"{name}={value}")), "update", tries=1)
+            except CommandFailed as failed:
+                lines += [f"{path}: {line}" for line in (complaints(failed.output) or [failed.message.partition("`, ")[2] or failed.message])]
+        return lines
 
     def download(self, packages: Iterable[str]) -> None:
         """Fetch what an installation of these needs into apt's cache, so that the installation itself waits for no server."""
         self._fetch("install", "--no-install-recommends", "--download-only", *packages)
 
-    def _fetch(self, *words: str) -> Result:
+    def _fetch(self, *words: str, tries: int = fetching.TRIES) -> Result:
         argv = [*APT, *_AT_ONCE, *self.options, *words]
-        return self._waiting(lambda: fetching.run(self.host, argv, env=QUIET, hint=HINT, names=servers(self.host)))
+        return self._waiting(lambda: fetching.run(self.host, argv, env=QUIET, hint=HINT, names=servers(self.host), tries=tries))
 
     def _waiting(self, act: Callable[[], Result]) -> Result:
         deadline, told = time.monotonic() + LOCK_DEADLINE, False
@@ -151,10 +168,16 @@ def parse_apt_policies(text: str) -> dict[str, str | None]:
     return found
 
 
+def source_files(host: Host) -> list[str]:
+    """The files in which apt's sources stand."""
+    names = [name for name in host.listdir("/etc/apt/sources.list.d") if name.endswith((".list", ".sources"))]
+    first = ["/etc/apt/sources.list"] if host.stat("/etc/apt/sources.list") is not None else []
+    return [*first, *(f"/etc/apt/sources.list.d/{name}" for name in names)]
+
+
 def servers(host: Host) -> list[str]:
     """The names of the servers in apt's list of sources."""
-    files = ["/etc/apt/sources.list", *(f"/etc/apt/sources.list.d/{name}" for name in host.listdir("/etc/apt/sources.list.d"))]
-    text = "\n".join((host.read(path) or b"").decode(errors="replace") for path in files)
+    text = "\n".join((host.read(path) or b"").decode(errors="replace") for path in source_files(host))
     return sorted({name for url in re.findall(r"https?://\S+", text) if (name := urlsplit(url).hostname)})
 
 

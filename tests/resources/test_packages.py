@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mlflow_onprem.errors import CommandFailed
+from mlflow_onprem.errors import CommandFailed, OnPremError, Stalled
 from mlflow_onprem.host import Result
 from mlflow_onprem.resource import compare
 from mlflow_onprem.resources import apt as apt_module
@@ -166,3 +166,98 @@ def test_wanted_absent_only_what_came_with_us_goes() -> None:
     assert gone.observe(apt.host) == AptPackagesState(frozenset({"postgresql-15"}))
     gone.apply(apt.host, gone.observe(apt.host))
     assert [call.argv[-1] for call in apt.host.calls if "purge" in call.argv] == ["postgresql-15", "libpq5"]
+
+
+BROKEN = """\
+Err:4 cdrom://[Debian 12] bookworm Release
+  Please use apt-cdrom to make this CD-ROM recognized by APT.
+E: The repository 'cdrom://[Debian 12] bookworm Release' does not have a Release file.
+N: Updating from such a repository can't be done securely, and is therefore disabled by default.
+"""
+KNOWN = "postgresql-15:\n  Installed: (none)\n  Candidate: 15.20\npython3.11:\n  Installed: (none)\n  Candidate: 3.11.2\n"
+PINNED = "postgresql-15:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n     15.20 -1\n" + KNOWN.partition("15.20\n")[2]
+
+
+def test_a_source_that_fails_is_told_and_stops_nothing_that_is_known() -> None:
+    apt = Apt()
+    apt.answers["update"] = [Result(100, "", BROKEN)]
+    apt.host.programs["apt-cache"] = lambda _: Result(0, KNOWN, "")
+    apt.resource(age=7200).apply(apt.host, None)
+    assert apt.verbs == ["audit", "update", "download", "install"]
+    assert apt.host.said[0] == "warning: a package source fails: The repository 'cdrom://[Debian 12] bookworm Release' does not have a Release file."
+    assert "put that source right" in apt.host.said[1]
+
+
+def test_a_source_that_fails_stops_us_where_a_package_is_unknown() -> None:
+    apt = Apt()
+    apt.answers["update"] = [Result(100, "", BROKEN)]
+    apt.host.programs["apt-cache"] = lambda _: Result(0, PINNED, "")
+    with pytest.raises(CommandFailed) as caught:
+        apt.resource(age=7200).apply(apt.host, None)
+    assert "does not have a Release file" in caught.value.output
+
+
+def test_a_silent_server_takes_no_other_sources_lists_with_it() -> None:
+    apt = Apt()
+    apt.host.put("/etc/apt/sources.list", "deb http://good.example/debian bookworm main\n")
+    apt.host.put("/etc/apt/sources.list.d/silent.list", "deb http://silent.example stable main\n")
+    apt.host.put("/etc/apt/sources.list.d/old.list.bak", "deb http://ignored.example stable main\n")
+    apt.host.programs["apt-cache"] = lambda _: Result(0, KNOWN, "")
+    asked: list[str] = []
+
+    def get(call: Call) -> Result:
+        if "update" in call.argv:
+            files = [word.partition("=")[2] for word in call.argv if word.startswith("Dir::Etc::sourcelist=")]
+            asked.extend(files or ["all"])
+            if files != ["/etc/apt/sources.list"]:
+                raise Stalled("apt-get update", 120.0, "", peers=("192.0.2.7:80",))
+        return apt.get(call)
+
+    apt.host.programs["apt-get"] = get
+    apt.resource(age=7200).apply(apt.host, None)
+    assert asked == ["all", "/etc/apt/sources.list", "/etc/apt/sources.list.d/silent.list"]
+    told = "`apt-get update` got nothing for 2 minutes and was ended; it waited for 192.0.2.7:80"
+    assert apt.host.said[1] == f"warning: a package source fails: /etc/apt/sources.list.d/silent.list: {told}"
+
+
+UNMET = """\
+The following packages have unmet dependencies:
+ postgresql-15 : Depends: libpq5 (>= 15) but 14.9 is to be installed
+"""
+
+
+def test_a_hold_is_told_with_apts_own_reason_and_the_way_out() -> None:
+    apt = Apt()
+    apt.host.programs["apt-mark"] = lambda _: Result(0, "linux-image-amd64\nlibpq5\n", "")
+    apt.host.programs["apt-cache"] = lambda _: Result(0, KNOWN, "")
+    refused = Result(100, f"Reading package lists...\n{UNMET}", "E: Unable to correct problems, you have held broken packages.\n")
+    apt.host.programs["apt-get"] = lambda _: refused
+    why = apt_module.obstacle(apt.host, ["postgresql-15", "python3.11"], fresh=False)
+    assert why is not None
+    assert why.output == f"{UNMET}E: Unable to correct problems, you have held broken packages."
+    assert "sudo apt-mark unhold libpq5`" in why.hint
+    with pytest.raises(OnPremError, match=r"apt cannot install postgresql-15, python3\.11"):
+        apt.resource().apply(apt.host, None)
+
+
+def test_a_pin_is_told_with_the_file_it_stands_in() -> None:
+    apt = Apt()
+    apt.host.programs["apt-mark"] = lambda _: Result(0, "", "")
+    apt.host.programs["apt-cache"] = lambda _: Result(0, PINNED, "")
+    apt.host.programs["apt-get"] = lambda _: Result(100, "", "E: Package 'postgresql-15' has no installation candidate\n")
+    apt.host.put("/etc/apt/preferences.d/no-databases", "Package: mysql-* postgresql-*\nPin: release *\nPin-Priority: -1\n")
+    apt.host.put("/etc/apt/preferences.d/other", "Package: nginx\nPin: release *\nPin-Priority: -1\n")
+    why = apt_module.obstacle(apt.host, ["postgresql-15", "python3.11"])
+    assert why is not None
+    assert "a pin forbids postgresql-15: look into /etc/apt/preferences.d/no-databases (" in why.hint
+
+
+def test_lists_that_are_missing_or_old_prove_nothing() -> None:
+    apt = Apt()
+    apt.host.programs["apt-mark"] = lambda _: Result(0, "", "")
+    apt.host.programs["apt-cache"] = lambda _: Result(0, "", "")
+    apt.host.programs["apt-get"] = lambda _: Result(100, "", "E: Unable to locate package postgresql-15\n")
+    assert apt_module.obstacle(apt.host, ["postgresql-15"]) is None
+    apt.host.programs["apt-get"] = lambda _: Result(100, UNMET, "E: Unable to correct problems, you have held broken packages.\n")
+    assert apt_module.obstacle(apt.host, ["postgresql-15"], fresh=False) is None
+    assert apt_module.obstacle(apt.host, ["postgresql-15"]) is not None

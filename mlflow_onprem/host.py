@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeAlias
 from mlflow_onprem import children
 from mlflow_onprem.errors import CommandFailed, NotVisible, OnPremError, Stalled
 from mlflow_onprem.secret import Secret
+from mlflow_onprem.umask import UMASK, make_parents, private
 
 TAIL_LINES = 20
 #: A program that is talked to while it runs.
@@ -194,6 +195,7 @@ class LocalHost:
             errors="replace",
             env=environment(env),
             cwd="/",
+            umask=UMASK,
             start_new_session=True,  # Ctrl-C reaches us, not apt in the middle of a package
             **settings,
         )
@@ -218,12 +220,12 @@ class LocalHost:
         place = str(target or source)
         with _writing(place), contextlib.ExitStack() as files:
             fed = files.enter_context(source.open("rb")) if source else subprocess.DEVNULL
-            kept = files.enter_context(target.open("wb")) if target else subprocess.DEVNULL
+            kept = files.enter_context(private(target)) if target else subprocess.DEVNULL
             try:
                 # Our own descriptors: the program's account need not be able to open these files.
                 child = subprocess.Popen(
                     list(argv), stdin=fed, stdout=kept, stderr=subprocess.PIPE, text=True, errors="replace", env=environment(env), cwd="/",
-                    start_new_session=True, **self._account(user),
+                    umask=UMASK, start_new_session=True, **self._account(user),
                 )  # fmt: skip
             except FileNotFoundError as missing:
                 raise CommandFailed(shlex.join(argv), 127, f"{argv[0]}: not found", hint) from missing
@@ -248,7 +250,7 @@ class LocalHost:
 
     def interactive(self, argv: Sequence[str]) -> int:
         """Hand the terminal to a program until it ends; returns its exit status."""
-        return subprocess.run(list(argv), env=environment(), cwd="/", check=False).returncode
+        return subprocess.run(list(argv), env=environment(), cwd="/", umask=UMASK, check=False).returncode
 
     def stop_children(self) -> None:
         """Ask every program that still runs for us to end (after Ctrl-C)."""
@@ -329,7 +331,7 @@ class LocalHost:
         """Make a directory and, root-owned and 0755, whatever leads to it."""
         target = self.local(path)
         with self._changing(path):
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            make_parents(target)
             target.mkdir(exist_ok=True, mode=0o700)
             self.set_attributes(path, mode=mode, owner=owner, group=group)
             _fsync_directory(target.parent)

@@ -406,11 +406,13 @@ class FakePrograms:
         return Result(0, "", "")
 
     def find(self, call: Call) -> Result:
-        """The one `find` of an environment's fingerprint."""
+        """The one `find` of an environment's fingerprint; that of its permissions finds nothing."""
+        if "-perm" in call.argv:
+            return Result(0, "", "")
         assert call.argv[1].endswith("/")
         assert "-printf" in call.argv
         rows = (
-            f"{path.removeprefix(call.argv[1])} {len(node.content)} {node.mtime:.10f} "
+            f"-rw-r--r-- {node.owner}\t{path.removeprefix(call.argv[1])} {len(node.content)} {node.mtime:.10f} "
             for path, node in list(self.host.nodes.items())
             if path.startswith(call.argv[1]) and node.kind != "directory" and not path.endswith("/environment.json")
         )

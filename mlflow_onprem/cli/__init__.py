@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from mlflow_onprem.cli.uninstall import uninstall
 from mlflow_onprem.cli.upgrade import upgrade
 from mlflow_onprem.cli.user import app as user_app
 from mlflow_onprem.errors import ExitCode, OnPremError
+from mlflow_onprem.umask import UMASK
 
 app = typer.Typer(
     name="mlflow-onprem",
@@ -53,6 +55,7 @@ app.add_typer(sandbox_app, name="sandbox")
 def main() -> None:
     """Run one command and exit with its code."""
     streams.open_missing()
+    os.umask(UMASK)
     if sys.argv[1:] == ["--version"]:
         print(f"mlflow-onprem {__version__}")
         sys.exit(ExitCode.OK)

@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import typer
 
 from mlflow_onprem import __version__
+from mlflow_onprem.umask import make_parents
 
 NAME = "mlflow-onprem"
 #: Where man, bash-completion, zsh and fish look for what the administrator installed (fish in /usr/local only where a desktop tells it to).
@@ -107,10 +109,19 @@ def write(root: Path) -> list[Path]:
     texts = {MANUAL: manual(typer.main.get_command(app)), **{path: completion(app, shell) for shell, path in COMPLETIONS.items()}}
     for path, text in texts.items():
         target = root / path
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        make_parents(target)
+        _open_up(root, target)
         target.write_text(text, encoding="utf-8")
         target.chmod(0o644)
     return [root / path for path in texts]
+
+
+def _open_up(root: Path, target: Path) -> None:
+    """An earlier run under an umask of 077 left folders of these that only root may enter; they are everybody's."""
+    for folder in target.relative_to(root).parents:
+        found = (root / folder).stat()
+        if folder.parts and found.st_uid == os.geteuid() and found.st_mode & 0o055 != 0o055:
+            (root / folder).chmod(stat.S_IMODE(found.st_mode) | 0o055)
 
 
 def _options(command: Any, context: Any) -> list[str]:

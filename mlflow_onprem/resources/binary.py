@@ -6,14 +6,14 @@ import hashlib
 import json
 import shutil
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlflow_onprem.download import fetch
 from mlflow_onprem.errors import OnPremError
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Base
-from mlflow_onprem.resources import bundle, minio_source
+from mlflow_onprem.resources import bundle, minio_source, permissions
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,11 @@ class Build:
 
 @dataclass(frozen=True)
 class BinaryState:
-    """Which version lies there, and whether it is still byte for byte what was put there."""
+    """Which version is there, whether it is still byte for byte what was put there, and who may run it."""
 
     version: str
     intact: bool = True
+    permissions: str = permissions.RIGHT
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,25 @@ class PinnedBinary(Base):
         except (ValueError, KeyError):
             return None
         # The inode's change time cannot be set by hand, so an unchanged one saves reading 150 MB at every look.
-        intact = found.kind == "file" and (found.mode, found.owner) == (0o755, "root" if host.is_root else found.owner)
-        if intact and found.changed_ns != seen:
-            intact = _sha256(host.local(self.path)) == sha256
-        return BinaryState(version, intact)
+        intact = found.kind == "file" and (found.changed_ns == seen or _sha256(host.local(self.path)) == sha256)
+        return BinaryState(version, intact, self._permissions(host))
+
+    def _permissions(self, host: Host) -> str:
+        for path in (self.directory, self.path):
+            found = host.stat(path)
+            if found is not None and (found.mode, found.owner) != (0o755, "root" if host.is_root else found.owner):
+                return f"{path} is {found.mode:04o} of {found.owner}"
+        return permissions.RIGHT
 
     def apply(self, host: Host, have: BinaryState | None) -> None:
         if self.want is None:
             host.remove(self.directory)
             return
         host.mkdir(self.directory, mode=0o755, owner="root", group="root")
+        if have is not None and replace(have, permissions=permissions.RIGHT) == self.want:
+            host.set_attributes(self.path, mode=0o755, owner="root", group="root")
+            self._write_manifest(host, self.want.version, str(json.loads(host.read(f"{self.directory}/manifest.json") or b"{}")["sha256"]))
+            return
         target = host.local(self.path)
         host.remove(f"{self.directory}/manifest.json")
         for name in host.listdir(self.directory):
@@ -95,9 +105,12 @@ class PinnedBinary(Base):
         else:
             self._download(host, self.source, target)
         host.set_attributes(self.path, mode=0o755, owner="root", group="root")
+        self._write_manifest(host, self.want.version, _sha256(target))
+
+    def _write_manifest(self, host: Host, version: str, sha256: str) -> None:
         found = host.stat(self.path)
         assert found is not None
-        manifest = {"version": self.want.version, "sha256": _sha256(target), "changed_ns": found.changed_ns}
+        manifest = {"version": version, "sha256": sha256, "changed_ns": found.changed_ns}
         host.write(f"{self.directory}/manifest.json", (json.dumps(manifest, indent=1) + "\n").encode(), mode=0o644, owner="root", group="root")
 
     def _download(self, host: Host, source: Download, target: Path) -> None:

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Base
+from mlflow_onprem.resources import permissions
 
 
 @dataclass(frozen=True)
 class ModulesState:
-    """A digest of all files' names and contents."""
+    """A digest of all files' names and contents, and who may read and write them."""
 
     digest: str
+    permissions: str = permissions.RIGHT
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,15 @@ class Modules(Base):
         found = {path: host.read(f"{self.directory}/{path}") for path in self.files}
         if any(content is None for content in found.values()):
             return ModulesState("incomplete")  # an empty file and a missing one are not the same
-        return ModulesState(digest_of({path: (content or b"").decode(errors="replace") for path, content in found.items()}))
+        digest = digest_of({path: (content or b"").decode(errors="replace") for path, content in found.items()})
+        return ModulesState(digest, permissions.look(host, self.directory))
 
     def apply(self, host: Host, have: ModulesState | None) -> None:
         if self.want is None:
             host.remove(self.directory)
+            return
+        if have is not None and have.digest == self.want.digest:
+            permissions.repair(host, self.directory)
             return
         # Made beside its place and moved there whole: a run that dies in between leaves nothing that looks finished.
         new = f"{self.directory}.new"

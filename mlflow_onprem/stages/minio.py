@@ -15,6 +15,7 @@ from mlflow_onprem.resources.accounts import SystemUser, SystemUserState
 from mlflow_onprem.resources.binary import BinaryState, Build, Download, PinnedBinary
 from mlflow_onprem.resources.bucket import AccessKey, AccessKeyState, Bucket, BucketState, policy_text
 from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState, Symlink, SymlinkState
+from mlflow_onprem.resources.permissions import Way
 from mlflow_onprem.resources.services import Service, ServiceState, digest
 from mlflow_onprem.resources.store_features import StoreFeatures, wanted
 from mlflow_onprem.secret import Secret
@@ -92,6 +93,7 @@ def resources(config: MinioSection, credentials: Credentials, facts: Facts, to: 
         PinnedBinary(folder, "minio", program, BinaryState(program.version)),
         Symlink(f"{STORE}/current", SymlinkState(folder.rpartition("/")[2])),
         *(Directory(path, DirectoryState(Mode(0o750), "minio", "minio"), holds_data=True) for path in data_folders(config)),
+        *(Way(path, "minio") for path in data_folders(config)),
         Directory(f"{ETC}/minio", DirectoryState(Mode(0o750), "root", "minio")),
         Directory(f"{UNIT}.d", DirectoryState(Mode(0o755), "root", "root"), shared=True),
         *files,

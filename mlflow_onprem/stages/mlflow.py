@@ -19,6 +19,7 @@ from mlflow_onprem.resources.accounts import SystemUser, SystemUserState
 from mlflow_onprem.resources.environment import Environment, EnvironmentState, lock_key
 from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState, Symlink, SymlinkState
 from mlflow_onprem.resources.modules import Modules, ModulesState, digest_of
+from mlflow_onprem.resources.permissions import Way
 from mlflow_onprem.resources.rotation import Administrator, Closed, PasswordState, Program
 from mlflow_onprem.resources.schema import NEWEST, Schema, SchemaState
 from mlflow_onprem.resources.services import Service, ServiceState, digest
@@ -87,6 +88,7 @@ def python_lane(config: Config, facts: Facts, uv: str) -> tuple[Resource, ...]:
         SystemUser("mlflow", SystemUserState(home="/var/lib/mlflow")),
         Directory(ENVIRONMENTS, DirectoryState(Mode(0o755), "root", "root")),
         made,
+        Way(made.directory, "mlflow"),
         Symlink(f"{ENVIRONMENTS}/current", SymlinkState(made.directory.rpartition("/")[2])),
         Directory(MODULES, DirectoryState(Mode(0o755), "root", "root")),
         Modules(f"{MODULES}/{_modules_key()}", _modules(), f"{made.directory}/bin/python", ModulesState(_modules_key())),

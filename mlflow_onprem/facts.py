@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mlflow_onprem import addresses
 from mlflow_onprem.errors import CommandFailed, Refused
 from mlflow_onprem.host import Host
 from mlflow_onprem.resources.apt import candidate
@@ -121,14 +122,21 @@ def _python(host: Host, version: str) -> str:
 
 
 def _names(host: Host) -> tuple[str, ...]:
-    name = socket.gethostname()
-    own = {name, name.partition(".")[0]}
+    """What clients may call this host: its host name first, what /etc/hosts and the searched domains add, then its addresses, the best first."""
+    name = socket.gethostname().rstrip(".")
+    short = name.partition(".")[0]
+    own = {name.lower(), short.lower()}
+    others: list[str] = []
     for line in (host.read("/etc/hosts") or b"").decode(errors="replace").splitlines():
         fields = line.partition("#")[0].split()
-        if len(fields) > 1 and own & set(fields[1:]):
-            own |= set(fields[1:])
-    addresses = host.run(["hostname", "-I"], ok=(0, 1)).out.split()
-    return (*sorted(own - {"localhost"}), *sorted(each for each in addresses if not each.startswith("fe80")))
+        if own & {field.lower() for field in fields[1:]}:
+            others += fields[1:]
+    for line in (host.read("/etc/resolv.conf") or b"").decode(errors="replace").splitlines():
+        fields = line.partition("#")[0].split()
+        if fields and fields[0] in ("search", "domain"):
+            others += [f"{short}.{field.strip('.')}" for field in fields[1:] if field.strip(".")]
+    names = dict.fromkeys((name, *others, short))
+    return (*(each for each in names if not each.startswith("localhost") or each == name), *addresses.of_host(host))
 
 
 def parse_os_release(text: str) -> Mapping[str, str]:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from mlflow_onprem import addresses
 from mlflow_onprem.config import Config
 from mlflow_onprem.errors import Unhealthy
 from mlflow_onprem.host import Host
@@ -17,6 +18,7 @@ from mlflow_onprem.systemd import Systemd, journal_tail
 
 TIMEOUT = 5.0  # seconds, for one answer
 PROTOCOL_3 = 3 << 16  # PostgreSQL's protocol, version 3.0
+INVALID_HOST = b"Invalid Host header"
 DEADLINE = 120.0  # seconds, for the stack to come up
 
 
@@ -58,7 +60,7 @@ def probes(config: Config, store_endpoint: str, postgres_unit: str | None) -> tu
     return (
         Probe("minio", "minio.service" if local_store else None, store_port, lambda: check_store(store_endpoint, minio=local_store)),
         Probe("postgres", postgres_unit, sql_port, lambda: check_postgres(sql_host, sql_port)),
-        Probe("mlflow", "mlflow.service", config.mlflow.port, lambda: check_mlflow(mlflow)),
+        Probe("mlflow", "mlflow.service", config.mlflow.port, lambda: _check_ours(config, mlflow)),
     )
 
 
@@ -98,8 +100,18 @@ def check_postgres(address: str, port: int) -> str:
     return "accepts connections"
 
 
-def check_mlflow(url: str) -> str:
-    """MLflow's own health answer, and its version from the server-info route."""
+def _check_ours(config: Config, url: str) -> str:
+    try:
+        return check_mlflow(url, addresses.client_names(config))
+    except ProbeFailed as failed:
+        if addresses.has(config.mlflow.bind):
+            raise
+        lost = f"[mlflow] bind is {config.mlflow.bind}, and this host does not have that address now"
+        raise ProbeFailed(f"{failed}: {lost}; set bind to one that it has, or to 0.0.0.0, then sudo mlflow-onprem install") from None
+
+
+def check_mlflow(url: str, names: Sequence[str] = ()) -> str:
+    """MLflow's own health answer, its version, and that it answers to each of the names that clients use."""
     status, _, body = _get(f"{url}/health")
     if status != 200 or body.strip() != b"OK":
         raise ProbeFailed(f"answers HTTP {status} to /health, and not MLflow's OK")
@@ -107,6 +119,12 @@ def check_mlflow(url: str) -> str:
     text = body.decode(errors="replace").strip()
     if status != 200 or not text[:1].isdigit():
         raise ProbeFailed(f"answers HTTP {status} to /version, and not a version")
+    # Health and version answer to every name; this one, which needs no account either, does not.
+    for name in names:
+        status, _, body = _get(f"{url}/api/3.0/mlflow/server-info", host=name)
+        if status == 403 and body.startswith(INVALID_HOST):
+            what = f"MLflow {text} runs, but refuses everybody who calls this server {name}"
+            raise ProbeFailed(f"{what}: sudo mlflow-onprem install; if that changes nothing: sudo systemctl restart mlflow")
     return f"MLflow {text} serves"
 
 
@@ -152,7 +170,7 @@ def _ask(systemd: Systemd | None, probe: Probe) -> Verdict:
     return Verdict(probe.name, probe.unit, probe.port, active, healthy, detail, round((time.monotonic() - started) * 1000, 1))
 
 
-def _get(url: str) -> tuple[int, str, bytes]:
+def _get(url: str, host: str | None = None) -> tuple[int, str, bytes]:
     """Status, Server header and the first bytes of the body, within TIMEOUT altogether; never through a proxy: these are our own ports."""
     import requests
 
@@ -160,7 +178,7 @@ def _get(url: str) -> tuple[int, str, bytes]:
     try:
         with requests.Session() as session:
             session.trust_env = False
-            with session.get(url, timeout=TIMEOUT, stream=True, allow_redirects=False) as answer:
+            with session.get(url, timeout=TIMEOUT, stream=True, allow_redirects=False, headers={"Host": host} if host else None) as answer:
                 body = b""
                 for chunk in answer.iter_content(1024):
                     body += chunk

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from mlflow_onprem import addresses
 from mlflow_onprem.assembly import Assembly
 from mlflow_onprem.config import Config
 from mlflow_onprem.download import local_path, probe
@@ -36,6 +37,7 @@ def check(host: Host, assembly: Assembly, stack: Stack | None = None) -> None:
     if host.stat("/run/systemd/system") is None:
         raise Refused("systemd does not run this system (a container, or another init)", "use a plain server or virtual machine with systemd")
     check_schedule(host, assembly.config)
+    check_addresses(host, assembly.config)
     _check_ports(host, assembly)
     _check_places(host, assembly)
     check_data(host, assembly.config)
@@ -62,6 +64,20 @@ def check_room(host: Host) -> None:
             raise Refused(
                 f"the disk is full: {place} has {free / 2**20:.1f} MiB free, {ROOM >> 20} MiB are needed",
                 "free some space (`df -h`, `sudo apt-get clean`), then run this again",
+            )
+
+
+def check_addresses(host: Host, config: Config) -> None:
+    """Raises Refused for a service bound to an address that this host does not have: systemd would start it again and again."""
+    wanted = [("mlflow.bind", config.mlflow.bind)]
+    if config.minio.mode == "local":
+        wanted += [("minio.bind", config.minio.bind), ("minio.console_bind", config.minio.console_bind)]
+    for key, address in wanted:
+        if not addresses.has(address):
+            has = ", ".join(addresses.of_host(host)) or "none but loopback"
+            raise Refused(
+                f"{key} is {address}, and this host does not have that address now (it has {has})",
+                f"set {key} in /etc/mlflow-onprem/config.toml to one that it has; 0.0.0.0 stands for all of them, :: for those of IPv6 too",
             )
 
 

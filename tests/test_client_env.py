@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import os
 import re
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import trustme
 from dotenv import dotenv_values
 
-from mlflow_onprem import credentials
-from mlflow_onprem.commands import client_check, client_env, client_reach
+from mlflow_onprem import addresses, credentials
+from mlflow_onprem.commands import client_check, client_env, client_forms, client_reach
 from mlflow_onprem.commands.client_check import Checked, Client
 from mlflow_onprem.commands.client_version import compare, installed
 from mlflow_onprem.config import AuthSection, Config, MlflowSection
@@ -38,7 +42,7 @@ VALUES = {
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_a_shell_reads_every_value_as_it_is(shell: str) -> None:
-    script = client_env.form("sh", VALUES, ["a note; with $(signs)"]) + "".join(f'\nprintf "%s\\0" "${name}"' for name in VALUES)
+    script = client_forms.form("sh", VALUES, ["a note; with $(signs)"]) + "".join(f'\nprintf "%s\\0" "${name}"' for name in VALUES)
     out = subprocess.run([shell], input=script, capture_output=True, text=True, check=True, env={"HOME": "/nowhere", "PATH": "/usr/bin:/bin"}).stdout
     assert out.split("\0")[:-1] == list(VALUES.values())
 
@@ -47,23 +51,23 @@ def test_a_notebook_cell_sets_every_value_as_it_is(monkeypatch: pytest.MonkeyPat
     for name in VALUES:
         monkeypatch.setenv(name, "old")
     names: dict[str, object] = {}
-    exec(compile(client_env.form("notebook", VALUES, ["a note"]), "cell", "exec"), names)
+    exec(compile(client_forms.form("notebook", VALUES, ["a note"]), "cell", "exec"), names)
     environ = names["os"].environ  # type: ignore[attr-defined]
     assert {name: environ[name] for name in VALUES} == VALUES
 
 
 def test_dotenv_reads_every_value_as_it_is() -> None:
-    assert dict(dotenv_values(stream=io.StringIO(client_env.form("dotenv", VALUES, ["a note"])))) == VALUES
+    assert dict(dotenv_values(stream=io.StringIO(client_forms.form("dotenv", VALUES, ["a note"])))) == VALUES
 
 
 def test_plain_values_stay_plain_for_readers_that_know_no_quotes() -> None:
-    assert client_env.form("dotenv", {"A": "http://h:5000", "B": "x/y+z-1_2@c"}, []) == "A=http://h:5000\nB=x/y+z-1_2@c"
+    assert client_forms.form("dotenv", {"A": "http://h:5000", "B": "x/y+z-1_2@c"}, []) == "A=http://h:5000\nB=x/y+z-1_2@c"
 
 
 def test_powershell_reads_every_value_as_it_is() -> None:
     """By PowerShell's rule for a string in single quotes: every kind of single quote ends it unless it is doubled."""
     read = {}
-    for line in client_env.form("powershell", VALUES, []).splitlines():
+    for line in client_forms.form("powershell", VALUES, []).splitlines():
         found = re.fullmatch(r"\$env:(\w+) = '((?:[^'\u2018\u2019\u201a\u201b]|(['\u2018\u2019\u201a\u201b])\3)*)'", line)
         assert found, line
         read[found[1]] = re.sub(r"(['\u2018\u2019\u201a\u201b])\1", r"\1", found[2])
@@ -80,9 +84,85 @@ def server(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     host.put("/etc/os-release", 'VERSION_CODENAME=bookworm\nPRETTY_NAME="Debian"\n')
     host.put("/proc/meminfo", "MemTotal: 8000000 kB\n")
     host.put(credentials.PATH, credentials.serialize(credentials.invent()).reveal(), 0o600)
-    host.programs |= {"uname": _says("x86_64\n"), "hostname": _says("10.0.0.7 fd00::7 \n"), "apt-cache": _says(""), "dpkg-query": _says("")}
+    host.programs |= {
+        "uname": _says("x86_64\n"),
+        "hostname": _says("10.0.0.7 fd00::7 \n"),
+        "getent": _says(""),
+        "apt-cache": _says(""),
+        "dpkg-query": _says(""),
+    }
     monkeypatch.setattr(socket, "gethostname", lambda: "ml1")
+    monkeypatch.setattr(addresses, "towards_the_network", list)
     return host
+
+
+PROXIES: tuple[tuple[dict[str, str], tuple[str, str]], ...] = (
+    ({}, ("ml1,10.0.0.7", "ml1,10.0.0.7")),
+    ({"no_proxy": "a,b"}, ("a,b,ml1,10.0.0.7", "a,b,ml1,10.0.0.7")),
+    ({"NO_PROXY": "a"}, ("a,ml1,10.0.0.7", "a,ml1,10.0.0.7")),
+    ({"no_proxy": "a,10.0.0.7", "NO_PROXY": "c"}, ("a,10.0.0.7,ml1", "c,ml1,10.0.0.7")),
+    ({"no_proxy": "*"}, ("*", "*")),
+)
+
+
+@pytest.mark.parametrize(("before", "after"), PROXIES)
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_shell_keeps_what_goes_round_the_proxy_and_adds_the_server(shell: str, before: dict[str, str], after: tuple[str, str]) -> None:
+    pasted = client_forms.form("sh", {}, [], ("ml1", "10.0.0.7"))
+    script = f"set -eu\n{pasted}\n{pasted}\nenv"
+    found = subprocess.run([shell], input=script, capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin", **before}).stdout
+    environ = dict(line.partition("=")[::2] for line in found.splitlines())
+    assert (environ["no_proxy"], environ["NO_PROXY"]) == after
+
+
+@pytest.mark.parametrize(("before", "after"), PROXIES)
+def test_a_notebook_keeps_what_goes_round_the_proxy(before: dict[str, str], after: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+    cell = client_forms.form("notebook", {}, [], ("ml1", "10.0.0.7"))
+    exec(compile(cell, "cell", "exec"), {})
+    exec(compile(cell, "cell", "exec"), {})
+    assert tuple(os.environ.get(name) for name in ("no_proxy", "NO_PROXY")) in (after, (after[0], None))
+
+
+def test_dotenv_keeps_what_goes_round_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = client_forms.form("dotenv", {}, [], ("ml1", "10.0.0.7"))
+    monkeypatch.setenv("no_proxy", "a")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert dict(dotenv_values(stream=io.StringIO(text))) == {"no_proxy": "a,ml1,10.0.0.7", "NO_PROXY": ",ml1,10.0.0.7"}
+
+
+def test_powershell_and_fish_name_both_spellings_and_every_host() -> None:
+    """Fish itself reads them in tests/host/test_clients.py."""
+    for shell in ("powershell", "fish"):
+        text = client_forms.form(shell, {}, [], ("ml1", "10.0.0.7"))
+        assert all(each in text for each in ("no_proxy", "NO_PROXY", "ml1", "10.0.0.7", "'*'"))
+
+
+def test_what_opentelemetrys_own_programs_need() -> None:
+    pairs = {"MLFLOW_TRACKING_URI": "http://h:5000", "MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "p?>~\u00ff=,;"}
+    found, notes = client_env.otlp(pairs, "7")
+    assert (found["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"], found["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"]) == ("http://h:5000/v1/traces", "http/protobuf")
+    text = found["OTEL_EXPORTER_OTLP_TRACES_HEADERS"]
+    assert re.fullmatch(r"x-mlflow-experiment-id=7,Authorization=[A-Za-z0-9%]+", text), "every other character has a meaning in that variable"
+    # As the SDKs read it: a list of pairs, each value percent-decoded.
+    headers = {name: unquote(value) for name, _, value in (each.partition("=") for each in text.split(","))}
+    scheme, _, account = headers["Authorization"].partition(" ")
+    assert (scheme, base64.b64decode(account).decode()) == ("Basic", "ann:p?>~\u00ff=,;")
+    assert notes == []
+    assert client_env.otlp({"MLFLOW_TRACKING_URI": "http://h:5000"}, "0")[0]["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] == "x-mlflow-experiment-id=0"
+
+
+def test_a_password_that_is_left_out_is_left_out_of_the_header_too() -> None:
+    pairs = {"MLFLOW_TRACKING_URI": "http://h:5000", "MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "FILL-IN"}
+    found, [note] = client_env.otlp(pairs, "0")
+    assert found["OTEL_EXPORTER_OTLP_TRACES_HEADERS"].endswith("Authorization=Basic%20FILL-IN")
+    program = note.partition('python3 -c "')[2].removesuffix('"')
+    asked = f"import getpass; getpass.getpass = lambda: 'right-p?'; {program}"
+    printed = subprocess.run([sys.executable, "-c", asked], input="ann\n", capture_output=True, text=True, check=True).stdout
+    assert base64.b64decode(unquote(printed.removeprefix("account: ").strip())).decode() == "ann:right-p?"
 
 
 def test_an_account_of_its_own_has_its_password_filled_in_by_its_owner(server: FakeHost) -> None:

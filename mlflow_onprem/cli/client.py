@@ -34,6 +34,10 @@ class Shell(str, Enum):
 def client_env(
     shell: Annotated[Shell, typer.Option(help="The form to print.")] = Shell.sh,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="For this account; its password is left to be filled in.")] = None,
+    otlp: Annotated[
+        str | None,
+        typer.Option(metavar="EXPERIMENT-ID", help="Also for OpenTelemetry programs: their traces go to this experiment.", show_default=False),
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="On a client: try what its environment says, and say what is wrong.")] = False,
     uri: Annotated[
         str | None, typer.Option(metavar="URL", help="With --check: this server instead of MLFLOW_TRACKING_URI.", show_default=False)
@@ -45,16 +49,25 @@ def client_env(
     as_json: JsonOption = False,
 ) -> int:
     """Print what a client needs, ready to paste. As root it hands the administrator's account over."""
+    if otlp is not None and (check or not otlp.isdigit()):
+        hint = "experiment 0 is MLflow's Default; the number of any other stands in its page's address: .../#/experiments/NUMBER"
+        raise ConfigError("--otlp goes without --check" if check else f"--otlp takes the id of an experiment, a number, not {otlp!r}", hint)
     if check:
         return _check(uri, user, python, config, as_json=as_json)
     if uri is not None or python is not None:
         raise ConfigError("--uri and --python go with --check")
-    from mlflow_onprem.commands.client_env import form, variables
+    from mlflow_onprem.commands import client_env as command
+    from mlflow_onprem.commands.client_forms import form
     from mlflow_onprem.config_file import load
     from mlflow_onprem.host import LocalHost
 
-    pairs, notes = variables(LocalHost(), load(config).config, user)
-    emit("client-env", {"variables": pairs, "notes": notes}, form(shell.value, pairs, notes), as_json=as_json)
+    pairs, notes = command.variables(LocalHost(), load(config).config, user)
+    direct = command.direct_names(pairs)
+    if otlp is not None:
+        more, remarks = command.otlp(pairs, otlp)
+        pairs, notes = pairs | more, notes + remarks
+    body = {"variables": pairs, "notes": notes, "no_proxy": direct}
+    emit("client-env", body, form(shell.value, pairs, notes, direct), as_json=as_json)
     return ExitCode.OK
 
 

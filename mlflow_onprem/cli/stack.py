@@ -61,7 +61,7 @@ def install(config: ConfigOption = None, as_json: JsonOption = False, verbose: V
         assembly.close()
     adopted = [] if assembly.adoption is None else render_adoption.after_text(assembly.adoption)
     changed = f"{len(report.changed)} changed, {report.unchanged} as wanted, in {report.seconds:.1f} s"
-    text = "\n".join([render.status_text(verdicts), "", changed, *next_steps(loaded.config, assembly.facts), *adopted])
+    text = "\n".join([render.status_text(verdicts), "", changed, *next_steps(host, loaded.config, assembly.facts), *adopted])
     emit("install", render.report_json(report, verdicts), text, as_json=as_json)
     return ExitCode.OK
 

@@ -1,12 +1,12 @@
-"""What a client needs, ready to paste into its shell, its notebook or its .env file."""
+"""What a client needs: names and values of its environment."""
 
 from __future__ import annotations
 
-import ipaddress
-import re
-import shlex
+import base64
 from collections.abc import Mapping
+from urllib.parse import quote, urlsplit
 
+from mlflow_onprem import addresses
 from mlflow_onprem import credentials as credentials_module
 from mlflow_onprem import facts as facts_module
 from mlflow_onprem.config import Config
@@ -25,8 +25,8 @@ def variables(host: Host, config: Config, user: str | None) -> tuple[dict[str, s
     Raises OnPremError where the stack was never installed.
     """
     facts = facts_module.gather(host, python=config.mlflow.python, wanted_postgres=config.postgres.version, postgres_port=config.postgres.port)
-    pairs = {"MLFLOW_TRACKING_URI": tracking_uri(config, facts)}
-    notes: list[str] = []
+    pairs = {"MLFLOW_TRACKING_URI": addresses.tracking_uri(host, config, facts)}
+    notes = addresses.remarks(config, facts)
     try:
         found = credentials_module.parse(text.decode()) if (text := host.read(credentials_module.PATH)) is not None else None
     except NotVisible:
@@ -51,53 +51,42 @@ def variables(host: Host, config: Config, user: str | None) -> tuple[dict[str, s
     return pairs, [note for note in notes if note]
 
 
-def tracking_uri(config: Config, facts: Facts) -> str:
-    """The address clients use: the first configured name, otherwise this host's first address."""
-    name = config.mlflow.hosts[0] if config.mlflow.hosts else config.mlflow.bind
-    if not config.mlflow.hosts and ipaddress.ip_address(config.mlflow.bind).is_unspecified:
-        name = next((each for each in facts.names if each[:1].isdigit() and ":" not in each), facts.names[0])
-    return f"http://{f'[{name}]' if ':' in name else name}:{config.mlflow.port}"
+def otlp(pairs: Mapping[str, str], experiment: str) -> tuple[dict[str, str], list[str]]:
+    """What an OpenTelemetry program needs beside `pairs` to send its traces into one experiment (its id), and what to know about it."""
+    headers, notes = f"x-mlflow-experiment-id={experiment}", []
+    if user := pairs.get("MLFLOW_TRACKING_USERNAME"):
+        password = pairs["MLFLOW_TRACKING_PASSWORD"]
+        account = FILL_IN
+        if FILL_IN in (user, password):
+            ask = "import base64, getpass, urllib.parse as u; a = input('account: ') + ':' + getpass.getpass()"
+            show = "print(u.quote(base64.b64encode(a.encode()).decode(), safe=''))"
+            notes.append(f'put in place of {FILL_IN} in the headers what this prints: python3 -c "{ask}; {show}"')
+        else:
+            account = quote(base64.b64encode(f"{user}:{password}".encode()).decode(), safe="")
+        # The variable holds a list in the form of HTTP's baggage: what is no plain letter or digit is percent-encoded in it.
+        headers += f",Authorization=Basic%20{account}"
+    return {
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{pairs['MLFLOW_TRACKING_URI']}/v1/traces",
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS": headers,
+        # Otherwise MLflow's own client would send its traces there as well, all into that experiment.
+        "MLFLOW_ENABLE_OTLP_EXPORTER": "false",
+    }, notes
 
 
-def next_steps(config: Config, facts: Facts) -> list[str]:
+def direct_names(pairs: Mapping[str, str]) -> tuple[str, ...]:
+    """The hosts of these addresses, which a company's proxy is no way to."""
+    found = (urlsplit(pairs[name]).hostname for name in ("MLFLOW_TRACKING_URI", "MLFLOW_S3_ENDPOINT_URL") if name in pairs)
+    return tuple(dict.fromkeys(each for each in found if each))
+
+
+def next_steps(host: Host, config: Config, facts: Facts) -> list[str]:
     """What install says at its end."""
-    lines = [f"MLflow is at {tracking_uri(config, facts)}. What clients set: sudo mlflow-onprem client-env"]
+    lines = [f"MLflow is at {addresses.tracking_uri(host, config, facts)}. What clients set: sudo mlflow-onprem client-env"]
+    lines += [f"WARNING: {each}" for each in addresses.remarks(config, facts)]
     if not config.mlflow.auth.enabled:
         lines += [
             "WARNING: accounts are off ([mlflow.auth] enabled = false). Everybody who reaches that address can read, change and delete",
             "         every run, model and artifact, and uses whatever hole MLflow has next. Turn them on unless this network is yours alone.",
         ]
     return lines
-
-
-def form(shell: str, pairs: Mapping[str, str], notes: list[str]) -> str:
-    """The variables in the words of one shell, every value as it is, whatever stands in it."""
-    write = {"sh": _sh, "fish": _fish, "powershell": _powershell, "dotenv": _dotenv, "notebook": _notebook}[shell]
-    head = [f"# {note}" for note in notes] + (["import os", ""] if shell == "notebook" else [])
-    return "\n".join([*head, *(write(name, value) for name, value in pairs.items())])
-
-
-def _sh(name: str, value: str) -> str:
-    return f"export {name}={shlex.quote(value)}"
-
-
-def _fish(name: str, value: str) -> str:
-    if shlex.quote(value) == value:
-        return f"set -gx {name} {value}"
-    # In fish a backslash escapes in single quotes, too.
-    return "set -gx {} '{}'".format(name, re.sub(r"([\\'])", r"\\\1", value))
-
-
-def _powershell(name: str, value: str) -> str:
-    # PowerShell ends a string at typographic quotes as well; doubled, each stands for itself.
-    return "$env:{} = '{}'".format(name, re.sub("(['\u2018\u2019\u201a\u201b])", r"\1\1", value))
-
-
-def _dotenv(name: str, value: str) -> str:
-    if shlex.quote(value) == value:
-        return f"{name}={value}"
-    return "{}='{}'".format(name, re.sub(r"([\\'])", r"\\\1", value))
-
-
-def _notebook(name: str, value: str) -> str:
-    return f"os.environ[{name!r}] = {value!r}"

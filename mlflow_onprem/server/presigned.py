@@ -12,6 +12,7 @@ from typing import Any
 
 from mlflow.store.artifact.s3_artifact_repo import _get_s3_client
 
+from . import own_address
 from .artifacts import s3_uri
 from .patience import PatientS3ArtifactRepository
 from .streaming import StreamsToS3
@@ -35,7 +36,7 @@ class PresignedS3ArtifactRepository(StreamsToS3, PatientS3ArtifactRepository):
         return super().create_presigned_upload_url(artifact_path, expiration)
 
     def _get_s3_client(self) -> Any:
-        return _PublicSigner(super()._get_s3_client(), _get_s3_client(s3_endpoint_url=os.environ["ONPREM_PUBLIC_S3_URL"]))
+        return _PublicSigner(super()._get_s3_client(), _get_s3_client(s3_endpoint_url=own_address.public_store_url(os.environ)))
 
 
 class _PublicSigner:

@@ -7,6 +7,7 @@ import json
 from functools import cache
 from urllib.parse import quote, urlsplit
 
+from mlflow_onprem import addresses
 from mlflow_onprem.config import Config
 from mlflow_onprem.credentials import Credentials, Stage, accepted
 from mlflow_onprem.engine import Stack
@@ -195,6 +196,8 @@ def _environment(config: Config, facts: Facts, external: External) -> tuple[tupl
     }
     if settings.artifacts == "presigned":
         pairs["ONPREM_PUBLIC_S3_URL"] = public_store_url(config, facts)
+        if not config.minio.public_url and config.minio.mode == "local":
+            pairs["ONPREM_PUBLIC_S3_FOLLOWS"] = "true"
     if config.postgres.mode == "external":
         pairs["PGPASSFILE"] = f"{ETC}/mlflow/pgpass"
     return tuple(pairs.items())
@@ -206,8 +209,7 @@ def public_store_url(config: Config, facts: Facts) -> str:
         return config.minio.public_url
     if config.minio.mode == "external":
         return minio.endpoint(config.minio)
-    address = next((name for name in facts.names if name[:1].isdigit()), facts.names[0])
-    return f"http://{address}:{config.minio.port}"
+    return f"http://{addresses.store_address(facts)}:{config.minio.port}"
 
 
 def _files(config: Config, credentials: Credentials, facts: Facts, external: External) -> tuple[File, ...]:

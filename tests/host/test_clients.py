@@ -135,11 +135,19 @@ def test_forms_in_the_shells_that_read_them_and_completion(client: Sandbox) -> N
     client.run(["apt-get", "-qq", "install", "--yes", "--no-install-recommends", *packages], env=QUIET, timeout=600)
     python = "/opt/mlflow-onprem/cli/bin/python"
     for form, shell in (("sh", "dash"), ("sh", "bash"), ("sh", "zsh"), ("fish", "fish")):
-        program = f"import json, sys; from mlflow_onprem.commands.client_env import form; print(form({form!r}, json.load(sys.stdin), ['a note']))"
+        program = f"import json, sys; from mlflow_onprem.commands.client_forms import form; print(form({form!r}, json.load(sys.stdin), ['a note']))"
         text = client.run([python, "-I", "-c", program], stdin=json.dumps(VALUES)).out
         client.write("/root/pasted", text + "\nenv -0\n")
         found = dict(each.partition("=")[::2] for each in client.run([shell, "/root/pasted"]).out.split("\0"))
         assert {name: found.get(name) for name in VALUES} == VALUES, shell
+        # Pasted twice where a proxy's exceptions are set: they stay, and the server is added once, in both spellings.
+        program = program.replace("['a note'])", "['a note'], ('ml1', '10.0.0.7'))")
+        text = client.run([python, "-I", "-c", program], stdin="{}").out
+        client.write("/root/pasted", f"{text}\n{text}\nenv -0\n")
+        for before, after in (("a,b", "a,b,ml1,10.0.0.7"), ("*", "*"), ("", "ml1,10.0.0.7")):
+            output = client.run(["env", f"no_proxy={before}", shell, "/root/pasted"]).out
+            found = dict(each.partition("=")[::2] for each in output.split("\0"))
+            assert (found.get("no_proxy"), found.get("NO_PROXY")) == (after, after), shell
 
     assert re.search(r"mlflow-onprem user add", client.run(["man", "--pager=cat", "mlflow-onprem"], env={"MANWIDTH": "200"}).out)
     assert "user" in client.run(["fish", "-c", 'complete -C "mlflow-onprem us"']).out

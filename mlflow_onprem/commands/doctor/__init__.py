@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from mlflow_onprem import engine, health
+from mlflow_onprem.addresses import remarks, tracking_uri
 from mlflow_onprem.assembly import Assembly
-from mlflow_onprem.commands.client_env import tracking_uri
 from mlflow_onprem.commands.doctor import doors, objects, upkeep
 from mlflow_onprem.commands.doctor.finding import BAD, Examination, Finding, bad, ok
 from mlflow_onprem.commands.doctor.journey import Rest, StepFailed, forget_input, travel
 from mlflow_onprem.errors import OnPremError, Refused
 from mlflow_onprem.host import LocalHost
+from mlflow_onprem.mlflow_api import local_url
 from mlflow_onprem.object_store import MinioStore
 from mlflow_onprem.resources.schema import Schema
 from mlflow_onprem.stages import minio
@@ -38,17 +39,20 @@ def examine(host: LocalHost, assembly: Assembly, say: Callable[[Finding], None] 
 
 def _look(host: LocalHost, assembly: Assembly) -> Iterator[Finding]:
     config, facts = assembly.config, assembly.facts
-    url = tracking_uri(config, facts)
-    rest = _rest(assembly, url)
+    # To this host's own port, by the name that clients are told: whether that name leads here is another question.
+    told, url = tracking_uri(host, config, facts), local_url(config)
+    name = urlsplit(told).netloc
+    rest = _rest(assembly, url, name)
     services = tuple(_services(assembly))
     yield from services
     if all(each.level != BAD for each in services):
         yield from client_day(host, assembly, rest)
 
     endpoint = minio.endpoint(config.minio)
+    yield upkeep.client_address(told, remarks(config, facts))
     yield doors.default_account(endpoint, config.minio.region)
     yield doors.foreign_name(rest)
-    yield doors.no_account(config, url)
+    yield doors.no_account(config, url, name)
     yield from doors.ports(host, config, postgres_shared=facts.postgres_shared)
 
     yield upkeep.secret_files(host, assembly)
@@ -72,9 +76,10 @@ def client_day(host: LocalHost, assembly: Assembly, server: Rest | str) -> Itera
     yield from travel(rest, lambda experiments: _forget(host, assembly, experiments), direct)
 
 
-def _rest(assembly: Assembly, url: str) -> Rest:
+def _rest(assembly: Assembly, url: str, name: str | None = None) -> Rest:
     credentials = assembly.credentials
-    return Rest(url, (credentials.mlflow_admin, credentials.mlflow_admin_password.reveal()) if assembly.config.mlflow.auth.enabled else None)
+    account = (credentials.mlflow_admin, credentials.mlflow_admin_password.reveal()) if assembly.config.mlflow.auth.enabled else None
+    return Rest(url, account, name)
 
 
 def _services(assembly: Assembly) -> Iterator[Finding]:

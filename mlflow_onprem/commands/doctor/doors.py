@@ -76,7 +76,7 @@ def foreign_name(rest: Rest) -> Finding:
     )
 
 
-def no_account(config: Config, url: str) -> Finding:
+def no_account(config: Config, url: str, name: str | None = None) -> Finding:
     """Without an account nothing but health and version is answered."""
     if not config.mlflow.auth.enabled:
         return warning(
@@ -85,7 +85,7 @@ def no_account(config: Config, url: str) -> Finding:
             "every quarter of 2026 brought MLflow a hole that needs no account",
             "set enabled = true in [mlflow.auth] of /etc/mlflow-onprem/config.toml, then `sudo mlflow-onprem install`",
         )
-    rest = Rest(url, None)
+    rest = Rest(url, None, name)
     open_routes = []
     for method, path in WITHOUT_ACCOUNT:
         try:

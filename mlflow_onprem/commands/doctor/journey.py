@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from mlflow_onprem.commands.doctor.finding import Finding, bad, ok
+from mlflow_onprem.commands.doctor.finding import Finding, bad, ok, warning
 from mlflow_onprem.errors import OnPremError
 
 if TYPE_CHECKING:
@@ -33,13 +33,15 @@ class StepFailed(Exception):
 
 
 class Rest:
-    """MLflow's REST API as one account sees it, never through a proxy: it is this host."""
+    """MLflow's REST API as one account sees it, never through a proxy: it is this host. `name`: what a client calls it in its Host header."""
 
-    def __init__(self, url: str, account: tuple[str, str] | None) -> None:
+    def __init__(self, url: str, account: tuple[str, str] | None, name: str | None = None) -> None:
         import requests
 
         self.url = url
         self.session = requests.Session()
+        if name is not None:
+            self.session.headers["Host"] = name
         self.session.trust_env = False
         self.session.auth = account
 
@@ -211,11 +213,20 @@ def _clean(trip: Trip, forget: Forget) -> Finding:
 
 
 def _left(trip: Trip, what: str) -> Finding:
+    if not trip.experiment and not trip.model:
+        # Nothing of its own was made; what failed is looking for what earlier examinations left.
+        return warning(
+            "clean-up",
+            f"nothing was made that has to be deleted; what an earlier examination may have left was not looked for: {what}",
+            "none of the checks above could be made",
+            "fix what else is named here, then run `sudo mlflow-onprem doctor` again",
+        )
+    made = " and ".join(each for each, there in (("experiment", trip.experiment), ("model", trip.model)) if there)
     return bad(
         "clean-up",
         f"what the examination made could not be deleted: {what}",
-        f"experiment and model {trip.name} stay in your lists",
-        "mend what else is named here, then run `sudo mlflow-onprem doctor` again: it sweeps up what is older than ten minutes",
+        f"{made} {trip.name} stay{'' if ' and ' in made else 's'} in your lists",
+        "fix what else is named here, then run `sudo mlflow-onprem doctor` again: it sweeps up what is older than ten minutes",
     )
 
 

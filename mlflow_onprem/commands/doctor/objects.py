@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 from mlflow_onprem import store_disk
+from mlflow_onprem.addresses import tracking_uri
 from mlflow_onprem.assembly import Assembly
 from mlflow_onprem.backup import workplace
-from mlflow_onprem.commands.client_env import tracking_uri
 from mlflow_onprem.commands.doctor.finding import Finding, bad, ok, warning
 from mlflow_onprem.config import Config
 from mlflow_onprem.errors import OnPremError
@@ -33,9 +33,9 @@ def look(host: LocalHost, assembly: Assembly) -> Iterator[Finding]:
     try:
         bucket = workplace.bucket(host, assembly)
         if bucket.disk is not None:
-            yield judge(config, tracking_uri(config, assembly.facts), store_disk.keys(bucket.disk))
+            yield judge(config, tracking_uri(host, config, assembly.facts), store_disk.keys(bucket.disk))
         elif bucket.hides():
-            yield judge(config, tracking_uri(config, assembly.facts), (each.key for each in bucket.list()), partly=True)
+            yield judge(config, tracking_uri(host, config, assembly.facts), (each.key for each in bucket.list()), partly=True)
         else:
             yield ok(CHECK, "the object store lists a file and a folder of its name, both")
     except OSError as failed:

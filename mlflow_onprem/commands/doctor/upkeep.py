@@ -5,8 +5,10 @@ from __future__ import annotations
 import email.utils
 import os
 import re
+import socket
 import time
 from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
 
 from mlflow_onprem.assembly import Assembly
 from mlflow_onprem.commands.doctor.finding import Finding, bad, ok, warning
@@ -56,9 +58,27 @@ def drift(plan: Plan) -> Finding:
     return warning(
         "drift",
         f"not as install left it: {names}",
-        "somebody or something changed it by hand",
-        "see it with `sudo mlflow-onprem plan`, mend it with `sudo mlflow-onprem install`",
+        "it was changed by hand, the configuration was changed and not installed, or the host itself changed (memory, address)",
+        "see it with `sudo mlflow-onprem plan`, fix it with `sudo mlflow-onprem install`",
     )
+
+
+def client_address(uri: str, remarks: list[str]) -> Finding:
+    """Whether the address that clients are told can work: its name must lead somewhere."""
+    why = "clients that are told this address do not get through"
+    if remarks:
+        return warning("client address", f"clients are told {uri}: {remarks[0]}", why, "unless that is what you want, change it as said")
+    name = urlsplit(uri).hostname or ""
+    try:
+        socket.getaddrinfo(name, None)
+    except (OSError, UnicodeError):
+        return warning(
+            "client address",
+            f"clients are told {uri}, and the name {name} is not known here",
+            why + ", unless their own name server knows it",
+            f"enter {name} into DNS, or put a name that clients know first in hosts in [mlflow] of /etc/mlflow-onprem/config.toml, then {INSTALL}",
+        )
+    return ok("client address", f"clients are told {uri}")
 
 
 def clock(host: Host, dates: Iterable[tuple[str, str | None]]) -> Iterator[Finding]:

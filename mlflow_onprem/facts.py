@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from mlflow_onprem import addresses
 from mlflow_onprem.errors import CommandFailed, Refused
+from mlflow_onprem.exit_status import no_user_namespaces
 from mlflow_onprem.host import Host
 from mlflow_onprem.resources.apt import candidate
 
@@ -17,6 +18,8 @@ DISTRIBUTION_POSTGRES = {"jammy": 14, "noble": 16, "bookworm": 15, "trixie": 17}
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 LOCKS = "/etc/mlflow-onprem/locks"
 CLUSTER_NOTE = "/var/lib/mlflow-onprem/postgres-cluster"
+#: What the kernel of this host cannot do is left out of our units by these.
+KERNEL_DROP_INS = tuple(f"/etc/systemd/system/{unit}.service.d/mlflow-onprem-kernel.conf" for unit in ("minio", "mlflow"))
 #: Accounts and groups that Debian's packages make and leave behind when they are purged.
 PACKAGE_ACCOUNTS = ("postgres", "ssl-cert")
 #: Accounts of our names that were here before us, a line each: uninstall leaves them.
@@ -28,6 +31,7 @@ class Facts:
     """One host. Memory is in bytes; `python` is a path, or "apt" or "uv" where the interpreter is still to come.
 
     `postgres_shared` is True where the cluster was there before us: then its settings are not ours.
+    `private_users`: user namespaces can be made here, which PrivateUsers in our units needs.
     `locks` are requirement sets of the administrator's own: (version of MLflow, hash-locked text).
     """
 
@@ -41,6 +45,7 @@ class Facts:
     postgres_shared: bool
     users_before: tuple[str, ...] = ()
     locks: tuple[tuple[str, str], ...] = ()
+    private_users: bool = True
 
 
 def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_port: int) -> Facts:
@@ -66,7 +71,20 @@ def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_por
         postgres_shared=note.decode().strip() == "shared" if note is not None else cluster is not None,
         users_before=_users_before(host),
         locks=own_locks(host),
+        private_users=_private_users(host),
     )
+
+
+def _private_users(host: Host) -> bool:
+    """Whether the kernel (and a container around this host) lets us make a user namespace. Only root can try; others see what install found."""
+    if no_user_namespaces(host):
+        return False
+    if not host.is_root:
+        return all(host.stat(path) is None for path in KERNEL_DROP_INS)
+    try:
+        return host.run(["unshare", "--user", "--map-root-user", "true"], ok=(0, 1)).code == 0
+    except CommandFailed:  # no such program: systemd will say
+        return True
 
 
 def own_locks(host: Host) -> tuple[tuple[str, str], ...]:

@@ -24,7 +24,10 @@ DEADLINE = 120.0  # seconds, for the stack to come up
 
 @dataclass(frozen=True)
 class Verdict:
-    """One service: what systemd says (None for an external one), what its port proves, and how long the proof took."""
+    """One service: what systemd says (None for an external one), what its port proves, and how long the proof took.
+
+    `fix` leads on where more is known than that it is down.
+    """
 
     name: str
     unit: str | None
@@ -33,6 +36,7 @@ class Verdict:
     healthy: bool
     detail: str
     latency_ms: float
+    fix: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,13 +150,13 @@ def wait(host: Host, systemd: Systemd, asked: Sequence[Probe], deadline: float =
         if time.monotonic() > end:
             journal = journal_tail(host, sick.unit) if sick.unit else ""
             hint = f"`mlflow-onprem logs {sick.name}` shows all of it" if sick.unit else "that service is not ours: ask whoever runs it"
-            raise Unhealthy(f"{sick.name} on port {sick.port} is not healthy after {deadline:.0f} s: {sick.detail}", hint, journal)
+            raise Unhealthy(f"{sick.name} on port {sick.port} is not healthy after {deadline:.0f} s: {sick.detail}", sick.fix or hint, journal)
         time.sleep(0.2)
 
 
 def _ask(systemd: Systemd | None, probe: Probe) -> Verdict:
     active = None
-    state = ""
+    state = fix = ""
     refused = False
     if systemd is not None and probe.unit is not None:
         status = systemd.status(probe.unit)
@@ -164,10 +168,13 @@ def _ask(systemd: Systemd | None, probe: Probe) -> Verdict:
     except ProbeFailed as failed:
         healthy, detail = False, str(failed)
     if active is False:
-        healthy, detail = False, f"its unit is {state}" + (f"; the port {detail}" if healthy else "")
+        reason = systemd.why_not_started(probe.unit) if systemd is not None and probe.unit is not None else None
+        why = f"does not start: {reason.what} ({reason.name})" if reason is not None else f"its unit is {state}"
+        fix = reason.fix if reason is not None else ""
+        healthy, detail = False, why + (f"; the port {detail}" if healthy else "")
         if refused:
             detail += ": a folder or file that it needs is not there (is its disk mounted?); `sudo mlflow-onprem install` says which"
-    return Verdict(probe.name, probe.unit, probe.port, active, healthy, detail, round((time.monotonic() - started) * 1000, 1))
+    return Verdict(probe.name, probe.unit, probe.port, active, healthy, detail, round((time.monotonic() - started) * 1000, 1), fix)
 
 
 def _get(url: str, host: str | None = None) -> tuple[int, str, bytes]:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from mlflow_onprem import addresses
+from mlflow_onprem import addresses, trial
 from mlflow_onprem.assembly import Assembly
 from mlflow_onprem.config import Config
 from mlflow_onprem.download import local_path, probe
@@ -38,6 +38,7 @@ def check(host: Host, assembly: Assembly, stack: Stack | None = None) -> None:
         raise Refused("systemd does not run this system (a container, or another init)", "use a plain server or virtual machine with systemd")
     check_schedule(host, assembly.config)
     check_addresses(host, assembly.config)
+    trial.check(host, assembly)
     _check_ports(host, assembly)
     _check_places(host, assembly)
     check_data(host, assembly.config)

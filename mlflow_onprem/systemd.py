@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from mlflow_onprem.errors import CommandFailed
+from mlflow_onprem.exit_status import Explained, explain
 from mlflow_onprem.host import Host
 
+AGAIN = 1.0  # seconds in which a unit that is started over and over says why
 PROPERTIES = (
     "Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload", "MainPID", "InvocationID",
     "ExecMainStartTimestamp", "ActiveEnterTimestamp", "Result", "NRestarts", "ExecMainStatus", "StatusText",
@@ -24,7 +27,8 @@ NEVER_READY = ("timeout", "protocol")
 class UnitStatus:
     """What `systemctl show` says of one unit.
 
-    `started` is in seconds since the epoch, 0 where it never started; `text` is what it says of itself.
+    `started` is in seconds since the epoch, 0 where it never started; `text` is what it says of itself;
+    `exit_status` is how its main process ended last, 0 where it runs.
     """
 
     load: str
@@ -40,6 +44,7 @@ class UnitStatus:
     text: str = ""
     #: An assertion of the unit did not hold when it was last to be started.
     refused_to_start: bool = False
+    exit_status: int = 0
 
     @property
     def running(self) -> bool:
@@ -74,6 +79,18 @@ class Systemd:
         with self._lock:
             self._seen = None
 
+    def why_not_started(self, unit: str) -> Explained | None:
+        """Where systemd did not get as far as the unit's program: which step failed and what leads on."""
+        end = time.monotonic() + AGAIN
+        while True:
+            status = self.status(unit)
+            reason = explain(self._host, unit, status.exit_status) if status.result == "exit-code" and not status.running else None
+            # While it tries once more, systemd has forgotten how the last time ended: a moment later it knows again.
+            if reason is not None or status.active != "activating" or not status.restarts or time.monotonic() > end:
+                return reason
+            time.sleep(0.1)
+            self.forget()
+
     def act(self, *argv: str, timeout: float = 180) -> None:
         """Do something to units; a unit that does not come up brings the last lines of its journal along. Raises CommandFailed."""
         try:
@@ -86,6 +103,11 @@ class Systemd:
                 if self.status(unit).result in NEVER_READY:
                     failed.message += ": its program never said that it is ready (READY=1 of systemd's notify protocol)"
             failed.hint = f"see all of it with `journalctl -u {unit}`, mend what it says, then run this again"
+            self.forget()
+            reason = self.why_not_started(unit) if argv[0] in ("start", "restart") else None
+            if reason is not None:
+                failed.message = f"{unit} does not start: {reason.what} ({reason.name})"
+                failed.hint = reason.fix
             raise
         finally:
             self.forget()
@@ -112,6 +134,7 @@ def _unit_status(block: Mapping[str, str]) -> UnitStatus:
         restarts=int(block.get("NRestarts") or 0),
         text=block.get("StatusText", ""),
         refused_to_start=block.get("AssertResult") == "no" and int(block.get("AssertTimestampMonotonic") or 0) > 0,
+        exit_status=int(block.get("ExecMainStatus") or 0),
     )
 
 

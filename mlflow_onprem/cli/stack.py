@@ -48,6 +48,7 @@ def install(config: ConfigOption = None, as_json: JsonOption = False, verbose: V
     from mlflow_onprem.commands.client_env import next_steps
     from mlflow_onprem.config_file import load
     from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.stages import kernel
 
     loaded, host = load(config), LocalHost()
     with exclusive(), progress.make(verbose=verbose) as shown, interruptible(host, shown) as stop:
@@ -60,9 +61,19 @@ def install(config: ConfigOption = None, as_json: JsonOption = False, verbose: V
         verdicts = health.wait(host, assembly.to.systemd, assembly.probes())
         assembly.close()
     adopted = [] if assembly.adoption is None else render_adoption.after_text(assembly.adoption)
+    less = kernel.remarks(assembly.facts)
     changed = f"{len(report.changed)} changed, {report.unchanged} as wanted, in {report.seconds:.1f} s"
-    text = "\n".join([render.status_text(verdicts), "", changed, *next_steps(host, loaded.config, assembly.facts), *adopted])
-    emit("install", render.report_json(report, verdicts), text, as_json=as_json)
+    text = "\n".join(
+        [
+            render.status_text(verdicts),
+            "",
+            changed,
+            *next_steps(host, loaded.config, assembly.facts),
+            *adopted,
+            *(f"warning: {each}" for each in less),
+        ]
+    )
+    emit("install", render.report_json(report, verdicts) | ({"warnings": list(less)} if less else {}), text, as_json=as_json)
     return ExitCode.OK
 
 

@@ -116,15 +116,17 @@ class Service(Base):
         status = self.systemd.status(self.unit)
         if status.load == "masked":
             self.systemd.act("unmask", self.unit)
+        restarting = self.restarts and (have is None or not have.active or have.inputs != self.want.inputs)
         # A unit file that was a link to /dev/null and is a file again: systemd holds on to the link until it looks again.
-        if status.needs_reload or have is None or status.load == "masked":
+        # A folder of drop-ins that is new: it does not say that it has not seen it.
+        if status.needs_reload or have is None or status.load == "masked" or restarting:
             self.systemd.act("daemon-reload")
         if have is None or not have.enabled:
             self.systemd.act("enable", self.boot_unit or self.unit)
         if not self.restarts:
             if have is None or not have.active:
                 self.systemd.act("start", self.unit)
-        elif have is None or not have.active or have.inputs != self.want.inputs:
+        elif restarting:
             host.remove(stamp)
             if self.systemd.status(self.unit).active == "failed":
                 self.systemd.act("reset-failed", self.unit)
@@ -133,7 +135,7 @@ class Service(Base):
             if held:
                 self._settle()
             self._write_stamp(host, {"inputs": self.want.inputs, "rereads": self.want.rereads})
-        elif have.rereads != self.want.rereads:
+        elif have is not None and have.rereads != self.want.rereads:
             # Forgotten first: a run that dies here, or comes to want other secrets, leaves workers of which nobody knows what they read.
             self._write_stamp(host, {"inputs": self.want.inputs})
             found = host.stat(stamp)

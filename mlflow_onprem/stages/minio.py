@@ -19,6 +19,7 @@ from mlflow_onprem.resources.permissions import Way
 from mlflow_onprem.resources.services import Service, ServiceState, digest
 from mlflow_onprem.resources.store_features import StoreFeatures, wanted
 from mlflow_onprem.secret import Secret
+from mlflow_onprem.stages import kernel
 from mlflow_onprem.stages.connections import Connections
 
 ETC = "/etc/mlflow-onprem"
@@ -87,6 +88,7 @@ def resources(config: MinioSection, credentials: Credentials, facts: Facts, to: 
         File(UNIT, FileState(Text(read("units/minio.service")), Mode(0o644), "root", "root")),
         File(f"{UNIT}.d/mlflow-onprem.conf", FileState(Text(_drop_in(config)), Mode(0o644), "root", "root")),
     )
+    less = kernel.drop_in("minio.service", facts)
     return (
         SystemUser("minio", SystemUserState(home="/var/lib/minio")),
         Directory(STORE, DirectoryState(Mode(0o755), "root", "root")),
@@ -97,11 +99,12 @@ def resources(config: MinioSection, credentials: Credentials, facts: Facts, to: 
         Directory(f"{ETC}/minio", DirectoryState(Mode(0o750), "root", "minio")),
         Directory(f"{UNIT}.d", DirectoryState(Mode(0o755), "root", "root"), shared=True),
         *files,
+        less,
         Service(
             "minio.service",
-            ServiceState(enabled=True, active=True, inputs=digest(files, [program.version])),
+            ServiceState(enabled=True, active=True, inputs=digest((*files, *kernel.wanted(less)), [program.version])),
             to.systemd,
-            paths=(*(file.path for file in files), f"{folder}/manifest.json"),
+            paths=(*(file.path for file in (*files, less)), f"{folder}/manifest.json"),
             # It says that it is ready before it has loaded its access keys, and refuses them for a moment.
             settled=lambda: _knows_key(config, credentials, to),
         ),

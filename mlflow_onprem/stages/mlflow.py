@@ -25,7 +25,7 @@ from mlflow_onprem.resources.rotation import Administrator, Closed, PasswordStat
 from mlflow_onprem.resources.schema import NEWEST, Schema, SchemaState
 from mlflow_onprem.resources.services import Service, ServiceState, digest
 from mlflow_onprem.secret import Secret
-from mlflow_onprem.stages import minio
+from mlflow_onprem.stages import kernel, minio
 from mlflow_onprem.stages.connections import Connections
 from mlflow_onprem.stages.inputs import External
 
@@ -101,12 +101,14 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
     """The service itself, when store, database and environment are there."""
     files = _files(config, credentials, facts, external)
     made = environment(config, facts, uv)
+    less = kernel.drop_in("mlflow.service", facts)
     unit = File(UNIT, FileState(Text(read("units/mlflow.service")), Mode(0o644), "root", "root"))
     auth = config.mlflow.auth
     wanted, steps = schema_of(config.mlflow.version, accounts=auth.enabled)
     # Workers read these anew when they are replaced; the administrator's first password is read at the bootstrap alone.
     reread = [file for file in files if file.path.rpartition("/")[2] in REREAD]
     service_files = [file for file in files if file not in reread and not file.path.endswith("/admin-password")]
+    counted = (*service_files, unit, *kernel.wanted(less))
     return (
         Directory(f"{ETC}/mlflow", DirectoryState(Mode(0o750), "root", "mlflow")),
         Directory("/var/lib/mlflow", DirectoryState(Mode(0o700), "mlflow", "mlflow")),
@@ -123,11 +125,12 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
             steps=steps,
         ),
         unit,
+        *kernel.with_folder(less),
         Service(
             "mlflow.service",
-            ServiceState(enabled=True, active=True, inputs=digest([*service_files, unit], [made.directory, _modules_key()]), rereads=digest(reread)),
+            ServiceState(enabled=True, active=True, inputs=digest(counted, [made.directory, _modules_key()]), rereads=digest(reread)),
             to.systemd,
-            paths=(*(file.path for file in service_files), UNIT, f"{made.directory}/environment.json", f"{MODULES}/{_modules_key()}"),
+            paths=(*(file.path for file in service_files), UNIT, less.path, f"{made.directory}/environment.json", f"{MODULES}/{_modules_key()}"),
             reread_paths=tuple(file.path for file in reread),
         ),
         *_rotation(config, credentials, facts, external, to, made),

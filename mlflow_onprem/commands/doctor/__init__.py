@@ -57,6 +57,7 @@ def _look(host: LocalHost, assembly: Assembly) -> Iterator[Finding]:
 
     yield upkeep.secret_files(host, assembly)
     yield upkeep.drift(engine.plan(host, assembly.stack))
+    yield upkeep.sandboxing(facts)
     yield from upkeep.clock(host, [("the object store", _date(endpoint)), ("MLflow", _date(f"{url}/health"))])
     yield from upkeep.disk(host, assembly)
     yield upkeep.tables(host, assembly)
@@ -90,7 +91,7 @@ def _services(assembly: Assembly) -> Iterator[Finding]:
         else:
             mend = f"{upkeep.INSTALL}; its log: mlflow-onprem logs {each.name}" if each.unit else "it is not ours: ask whoever runs it"
             why = "no run can be logged without it; a client's day was not tried"
-            yield bad("service", f"{each.name} on port {each.port}: {each.detail}", why, mend)
+            yield bad("service", f"{each.name} on port {each.port}: {each.detail}", why, each.fix or mend)
 
 
 def _versions(host: LocalHost, assembly: Assembly, rest: Rest) -> Iterator[Finding]:

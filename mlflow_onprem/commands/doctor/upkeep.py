@@ -15,6 +15,7 @@ from mlflow_onprem.commands.doctor.finding import Finding, bad, ok, warning
 from mlflow_onprem.config import MinioSection
 from mlflow_onprem.engine import Plan
 from mlflow_onprem.errors import CommandFailed, OnPremError, Refused
+from mlflow_onprem.facts import Facts
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import compare
 from mlflow_onprem.resources.apt import candidate
@@ -22,7 +23,7 @@ from mlflow_onprem.resources.files import File
 from mlflow_onprem.resources.schema import Schema, SchemaState
 from mlflow_onprem.resources.store_features import tolerated
 from mlflow_onprem.secret import Secret
-from mlflow_onprem.stages import minio, postgres
+from mlflow_onprem.stages import kernel, minio, postgres
 
 #: Older ones have holes that need no account (facts: CVE-2026-116690, CVE-2026-116692).
 MLFLOW_FLOOR = (3, 17, 0)
@@ -79,6 +80,13 @@ def client_address(uri: str, remarks: list[str]) -> Finding:
             f"enter {name} into DNS, or put a name that clients know first in hosts in [mlflow] of /etc/mlflow-onprem/config.toml, then {INSTALL}",
         )
     return ok("client address", f"clients are told {uri}")
+
+
+def sandboxing(facts: Facts) -> Finding:
+    """What the kernel of this host cannot do is left out of the units; that is no secret."""
+    if facts.private_users:
+        return ok("sandboxing", "the services run with all of their sandboxing")
+    return warning("sandboxing", kernel.LESS, "a service that is broken into could act on more of this host", kernel.ON)
 
 
 def clock(host: Host, dates: Iterable[tuple[str, str | None]]) -> Iterator[Finding]:

@@ -69,5 +69,7 @@ def down(
 
     gone = sandbox.down(name, everything=everything)
     text = f"removed: {', '.join(gone.removed)}" if gone.removed else f"there is no sandbox {name}: nothing to remove"
+    if gone.forwarding:
+        text += f"\nIP forwarding of this machine stays on, others need it by now: {gone.forwarding}"
     emit("sandbox down", dataclasses.asdict(gone), text, as_json=as_json)
     return ExitCode.OK

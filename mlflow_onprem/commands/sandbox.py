@@ -67,9 +67,10 @@ class Status:
 
 @dataclass(frozen=True)
 class Down:
-    """What was thrown away."""
+    """What was thrown away, and who else needs IP forwarding by now, so that it stays on; empty where it is as it was."""
 
     removed: tuple[str, ...]
+    forwarding: str = ""
 
 
 def up(
@@ -133,13 +134,11 @@ def down(name: str = NAME, *, everything: bool = False) -> Down:
     machine.require_root(LocalHost())
     if everything:
         names = tuple(each.name for each in Sandbox.every())
-        teardown()
-        return Down(names)
+        return Down(names, teardown())
     sandbox = Sandbox.find(name)
     if sandbox is not None:
         sandbox.destroy()
-    remove_network_if_unused()
-    return Down(() if sandbox is None else (name,))
+    return Down(() if sandbox is None else (name,), remove_network_if_unused())
 
 
 def store_from_source(host: LocalHost, on_progress: Progress) -> Path:

@@ -160,19 +160,18 @@ class Sandbox(Guest):
         return state in ("running", "degraded")
 
 
-def teardown() -> None:
-    """Destroy every host, also what a crash left of one, and take the network back."""
+def teardown() -> str:
+    """Destroy every host, also what a crash left of one, and the network; returns who else still needs forwarding."""
     machine.require_root(LocalHost())
     for name in specs.names():
         Sandbox.discard(name)
-    remove_network_if_unused()
+    return remove_network_if_unused()
 
 
-def remove_network_if_unused() -> None:
-    """Take the bridge, the firewall table and forwarding back where no host is left. Layers stay: they are only files."""
+def remove_network_if_unused() -> str:
+    """Where no host is left: the bridge and the firewall table go, and forwarding unless others need it; returns who. Layers stay: they are files."""
     with layers.locked("network"):
-        if not specs.names():
-            network.remove(LocalHost(), str(layers.state_dir()))
+        return "" if specs.names() else network.remove(LocalHost(), str(layers.state_dir()))
 
 
 def _network(host: LocalHost) -> network.Network:

@@ -1,6 +1,6 @@
 """One bridge for all sandboxes of a state folder; each host has a network namespace and an address on it.
 
-What we add to the machine: the bridge, one nftables table of our own and IPv4 forwarding; `remove` takes all three back.
+What we add to the machine: the bridge, one nftables table of our own and IPv4 forwarding; `remove` undoes all three.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from mlflow_onprem.errors import OnPremError, Refused
 from mlflow_onprem.host import LocalHost
+from mlflow_onprem.sandbox import forwarding
 
 DEFAULT_STATE = "/var/lib/mlflow-onprem-sandbox"
 _RANGES = ("10.87.0.0/16", "172.30.0.0/16", "192.168.192.0/18")
@@ -93,22 +94,16 @@ def ensure(host: LocalHost, state: str) -> Network:
         subnet = found
     if host.run(["nft", "list", "table", "ip", bridge], ok=(0, 1)).code:
         host.run(["nft", "-f", "-"], stdin=_TABLE.format(bridge=bridge, subnet=subnet))
-    forwarding = host.run(["sysctl", "-n", "net.ipv4.ip_forward"]).out.strip()
-    if forwarding != "1":
-        host.write(f"{state}/forwarding-was", forwarding.encode(), mode=0o600, owner="root", group="root")
-        host.run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
+    forwarding.switch_on(host)
     return Network(bridge, subnet, mtu)
 
 
-def remove(host: LocalHost, state: str) -> None:
-    """Take everything back that `ensure` did."""
+def remove(host: LocalHost, state: str) -> str:
+    """Undo everything that `ensure` did; forwarding stays on where others need it by now, who they are is returned in words."""
     bridge = bridge_name(state)
     host.run(["ip", "link", "del", bridge], ok=(0, 1))
     host.run(["nft", "delete", "table", "ip", bridge], ok=(0, 1))
-    was = host.read(f"{state}/forwarding-was")
-    if was is not None:
-        host.run(["sysctl", "-q", "-w", f"net.ipv4.ip_forward={was.decode().strip()}"])
-        host.remove(f"{state}/forwarding-was")
+    return forwarding.switch_back(host)
 
 
 def blocked(host: LocalHost) -> str:

@@ -191,4 +191,4 @@ def _check_download(host: Host, assembly: Assembly) -> None:
                     raise OnPremError(f"there is no file {path}", "check `url` in [minio] of the configuration")
                 probe(each.source.url)
             except OnPremError as failed:
-                raise Refused(failed.message, failed.hint) from failed
+                raise Refused(failed.message, bundle.other_store(host) or failed.hint) from failed

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mlflow_onprem.commands import bundle as command
-from mlflow_onprem.config import Config, MlflowSection
+from mlflow_onprem.config import Config, MinioSection, MlflowSection
+from mlflow_onprem.config_file import load
 from mlflow_onprem.errors import ConfigError
 from mlflow_onprem.host import LocalHost
 from mlflow_onprem.resources import bundle
@@ -51,3 +52,35 @@ def test_a_release_without_the_configured_python_is_refused(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="no bundle for focal"):
         command.create(LocalHost(), Config(mlflow=MlflowSection(python="3.10")), target, "focal", "amd64", lambda _: None)
     assert not target.exists()
+
+
+def test_the_bundle_carries_what_says_what_is_in_it_and_nothing_of_the_machine(tmp_path: Path) -> None:
+    """`install` on the other host, without the same configuration."""
+    digest = "a" * 64
+    made = Config(
+        minio=MinioSection(url="file:///root/minio", sha256=digest, data_dir="/srv/objects"), mlflow=MlflowSection(python="3.12", port=5001)
+    )
+    path = tmp_path / "config.toml"
+    path.write_text(command.carried(made))
+    loaded = load(str(path), {})
+    assert dict(loaded.sources) == dict.fromkeys(("minio.url", "minio.sha256", "mlflow.python"), str(path))
+    assert loaded.config.minio.url == f"file://{FOLDER}/programs/{digest}"
+    assert (loaded.config.minio.sha256, loaded.config.mlflow.python) == (digest, "3.12")
+
+
+def test_defaults_need_no_configuration() -> None:
+    assert command.carried(Config()) == ""
+    assert 'distribution = "source"' in command.carried(Config(minio=MinioSection(distribution="source")))
+
+
+def test_packages_chosen_at_install_are_refused(tmp_path: Path) -> None:
+    config = Config(mlflow=MlflowSection(extra_packages=("mlflow-plugin",)))
+    with pytest.raises(ConfigError, match="without a network there is none"):
+        command.create(LocalHost(), config, tmp_path / "bundle.tar", "bookworm", "amd64", lambda _: None)
+
+
+def test_a_store_that_the_bundle_does_not_hold_is_said() -> None:
+    host = FakeHost()
+    assert bundle.other_store(host) == ""
+    host.put(f"{FOLDER}/programs/{'a' * 64}", b"x")
+    assert f"take [minio] of {FOLDER}/config.toml" in bundle.other_store(host)

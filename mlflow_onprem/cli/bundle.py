@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -46,10 +47,11 @@ def create(
     cpu = architecture or facts.ARCHITECTURES.get(os.uname().machine, "amd64")
     made = write(host, load(config).config, target, release or here, cpu, lambda text: print(f"  {text}", file=sys.stderr, flush=True))
     body = dataclasses.asdict(made)
+    name = shlex.quote(target.name)
     text = (
         f"{made.path}: {made.size / 1e6:.0f} MB, {made.packages} packages and {made.wheels} wheels for {made.release} ({made.architecture}), "
         f"in {made.seconds:.0f} s.\n"
-        f"On the other host: tar xf {target.name} bootstrap && sudo ./bootstrap --bundle {target.name} && sudo mlflow-onprem install"
+        f"On the other host: tar xf {name} bootstrap && sudo ./bootstrap --bundle {name} && sudo mlflow-onprem install"
     )
     emit("bundle create", body, text, as_json=as_json)
     return ExitCode.OK

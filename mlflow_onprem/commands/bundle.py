@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from mlflow_onprem import facts
@@ -21,8 +22,8 @@ from mlflow_onprem.download import fetch
 from mlflow_onprem.errors import CommandFailed, ConfigError, OnPremError
 from mlflow_onprem.fetching import run as fetch_by
 from mlflow_onprem.host import LocalHost
-from mlflow_onprem.package_data import read
-from mlflow_onprem.resources import minio_source
+from mlflow_onprem.package_data import names, read
+from mlflow_onprem.resources import bundle, minio_source
 from mlflow_onprem.resources.binary import Build
 from mlflow_onprem.sandbox import machine, product
 from mlflow_onprem.stages import minio, mlflow
@@ -62,15 +63,22 @@ def create(host: LocalHost, config: Config, target: Path, release: str, architec
             f"mlflow.python is {config.mlflow.python}, and {release} has Python {python}: without a network there is no other",
             f'set python = "{python}" in [mlflow], here and on that host',
         )
+    if config.mlflow.extra_packages:
+        raise ConfigError(
+            "mlflow.extra_packages are chosen by the index at install, and without a network there is none",
+            "put them into a lock of your own, which a bundle carries (docs/operations-upgrade.md), and leave extra_packages empty",
+        )
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mlflow-onprem-bundle-", dir=target.parent) as folder:
         root = Path(folder) / "bundle"
         root.mkdir()
         _checkout(root, say)
         packages = _packages(host, config, root, release, architecture, say)
-        locks = {"cli": read("locks/cli.txt"), "mlflow": mlflow.lock(config.mlflow.version, facts.own_locks(host))}
+        own = facts.own_locks(host)
+        locks = {"cli": read("locks/cli.txt"), "mlflow": mlflow.lock(config.mlflow.version, own)}
         _wheels(host, root, locks, python, release, architecture, say)
         _store(host, config, root, architecture, say)
+        _settings(config, root, dict(own).get(config.mlflow.version))
         wheels = len(list((root / "wheels").iterdir()))
         _manifest(root, release, architecture, python, locks)
         partial = Path(folder) / "bundle.tar"
@@ -212,6 +220,36 @@ def _store(host: LocalHost, config: Config, root: Path, architecture: str, say: 
         minio_source.build(host, str(root / "programs" / f"minio-{source.module_version}"), version=source.module_version)
     else:
         fetch(source.url, root / "programs" / source.sha256, source.sha256, lambda *_: None)
+
+
+def _settings(config: Config, root: Path, own_lock: str | None) -> None:
+    """What the other host has to be told to use what is in here; `bootstrap` puts it into place where there is no configuration yet."""
+    text = carried(config)
+    if text:
+        (root / "config.toml").write_text(text)
+    if own_lock is not None and f"mlflow-{config.mlflow.version}.txt" not in names("locks", "mlflow-*.txt"):
+        (root / "own-locks").mkdir()
+        (root / "own-locks" / f"mlflow-{config.mlflow.version}.txt").write_text(own_lock)
+
+
+def carried(config: Config) -> str:
+    """The settings that say what a bundle holds, as a configuration file; empty where all are at their defaults.
+
+    What belongs to a host (addresses, folders, accounts) stays with it. The store is known by its sha256, so its address is the bundle's own file.
+    """
+    store = {"url": f"file://{bundle.FOLDER}/programs/{config.minio.sha256}", "sha256": config.minio.sha256} if config.minio.url else {}
+    wanted: dict[str, dict[str, Any]] = {
+        "minio": store or {"distribution": config.minio.distribution},
+        "postgres": {"version": config.postgres.version},
+        "mlflow": {"version": config.mlflow.version, "python": config.mlflow.python},
+    }
+    default = Config()
+    lines = []
+    for section, values in wanted.items():
+        mine = {key: value for key, value in values.items() if value != getattr(getattr(default, section), key)}
+        if mine and not (section == "minio" and config.minio.mode == "external"):
+            lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in mine.items()), ""]
+    return "\n".join(["# What the bundle was made for. Every other setting is at its default.", "", *lines]) if lines else ""
 
 
 def _manifest(root: Path, release: str, architecture: str, python: str, locks: dict[str, str]) -> None:

@@ -24,6 +24,16 @@ def program(host: Host, sha256: str) -> str | None:
     return None if host.stat(path) is None else path
 
 
+def other_store(host: Host) -> str:
+    """A hint where the bundle holds a store, and the configuration asks for another one; empty without a bundle."""
+    if not host.listdir(f"{FOLDER}/programs"):
+        return ""
+    return (
+        "the bundle on this host holds another object store than the configuration asks for: "
+        f"take [minio] of {FOLDER}/config.toml into /etc/mlflow-onprem/config.toml, or unpack a bundle made with this configuration"
+    )
+
+
 def apt_options(host: Host, packages: tuple[str, ...]) -> list[str]:
     """apt's options for reading nothing but the bundle, where it holds all of these packages; none otherwise."""
     index = host.read(f"{FOLDER}/debs/Packages")

@@ -11,7 +11,7 @@ import pytest
 from mlflow_onprem.commands.bundle import create
 from mlflow_onprem.config import Config, MinioSection
 from mlflow_onprem.host import LocalHost
-from mlflow_onprem.sandbox import Layer, Sandbox, product
+from mlflow_onprem.sandbox import Layer, Sandbox
 from tests.host import rest, steps
 from tests.host.conftest import RELEASE, HostFactory
 
@@ -29,25 +29,30 @@ def bundle(config: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
 
 
 @pytest.fixture
-def alone(host: HostFactory, base: Layer, bundle: Path, config: str) -> Sandbox:
-    """A plain server that reaches nothing, with the bundle copied to it."""
+def alone(host: HostFactory, base: Layer, bundle: Path) -> Sandbox:
+    """A plain server that reaches nothing, with the bundle copied to it, and no configuration."""
     server = host(base, network="isolated")
     server.push(bundle, "/root/bundle.tar")
-    # The program is known by its sha256; where it once came from is out of reach.
-    server.write(product.CONFIG, re.sub(r'url = ".*"', 'url = "https://store.invalid/minio"', config))
     server.run(["tar", "-x", "-f", "/root/bundle.tar", "-C", "/root", "bootstrap"])
     return server
 
 
 def test_bootstrap_and_install_end_healthy_without_a_network(alone: Sandbox) -> None:
     assert "default" not in alone.run(["ip", "route"]).out
-    alone.run(["/root/bootstrap", "--bundle", "/root/bundle.tar"], timeout=300)
+    said = alone.run(["/root/bootstrap", "--bundle", "/root/bundle.tar"], timeout=300)
+    assert "wrote /etc/mlflow-onprem/config.toml: what this bundle was made for" in said.out
     steps.install(alone)
     code, answer = steps.status(alone)
     assert (code, answer["healthy"]) == (0, True)
     assert rest.is_there(alone, rest.log(alone))
     assert steps.plan(alone)[0] == 0
     assert alone.run(["mlflow-onprem", "doctor"], ok=steps.ANY, timeout=180).code == 0
+    # The program is known by its sha256; where it once came from is out of reach. And a configuration that is there stays as it is.
+    mine = re.sub(r'url = ".*"', 'url = "https://store.invalid/minio"', alone.read("/etc/mlflow-onprem/config.toml").decode())
+    alone.write("/etc/mlflow-onprem/config.toml", mine)
+    assert steps.plan(alone)[0] == 0
+    assert "left /etc/mlflow-onprem/config.toml as it is" in alone.run(["/root/bootstrap", "--bundle", "/root/bundle.tar"], timeout=300).out
+    assert alone.read("/etc/mlflow-onprem/config.toml").decode() == mine
 
 
 def test_a_damaged_bundle_is_refused_before_anything_is_done(alone: Sandbox) -> None:

@@ -88,6 +88,7 @@ def up(
     began = time.monotonic()
     host = LocalHost()
     machine.require_root(host)
+    layers.check_place(host)
     root = product.checkout()
     tools.install_tools(host, on_progress)
     sandbox = Sandbox.find(name)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from mlflow_onprem.errors import CommandFailed, OnPremError
 from mlflow_onprem.fetching import run as fetch
 from mlflow_onprem.host import LocalHost
-from mlflow_onprem.sandbox import machine, tools
+from mlflow_onprem.sandbox import machine, place, tools
 from mlflow_onprem.sandbox.network import DEFAULT_STATE
 from mlflow_onprem.sandbox.process import unmount_below
 
@@ -104,6 +104,12 @@ def keep_newest(host: LocalHost, kind: str, count: int, in_use: set[str]) -> Non
                 host.remove(str(layers_dir() / name))
 
 
+def check_place(host: LocalHost) -> None:
+    """Raises Refused where sandboxes cannot be kept or mounted."""
+    with locked("place"):
+        place.check(host, state_dir())
+
+
 def prepare(release: str = "bookworm", *, host: LocalHost | None = None, on_progress: Callable[[str], None] = lambda _: None) -> Layer:
     """The base tree of a release, made now if this machine's settings have not made the same before.
 
@@ -111,6 +117,7 @@ def prepare(release: str = "bookworm", *, host: LocalHost | None = None, on_prog
     """
     host = host or LocalHost()
     machine.require_root(host)
+    check_place(host)
     tools.install_tools(host, on_progress)
     kind = machine.family(release)
     lines = machine.apt_lines(machine.read_sources(host), release, os.environ.get("MLFLOW_ONPREM_SANDBOX_MIRROR"))

@@ -70,6 +70,19 @@ def test_a_python_under_roots_home_is_not_taken(server: Sandbox) -> None:
     server.run(["mlflow-onprem", "--version"], user="nobody")
 
 
+def test_a_sandbox_on_an_overlay_is_refused_in_a_sentence(server: Sandbox) -> None:
+    """The root of this host is one, as a container's and a live system's is; nothing is fetched before that is said."""
+    said = server.run(["mlflow-onprem", "sandbox", "up"], ok=(1,), timeout=120)
+    assert "no sandbox can be kept in /var/lib/mlflow-onprem-sandbox: it is itself on an overlay" in said.err
+    assert "MLFLOW_ONPREM_SANDBOX_DIR=" in said.err
+    assert "mount -t overlay" not in said.err
+    assert "apt" not in said.err
+    check = "from pathlib import Path; from mlflow_onprem.host import LocalHost; from mlflow_onprem.sandbox import place; "
+    python = "/opt/mlflow-onprem/cli/bin/python"
+    server.run([python, "-I", "-c", f"{check}place.check(LocalHost(), Path('/tmp/sandboxes'))"])  # a filesystem of its own
+    assert server.run(["ls", "-A", "/tmp/sandboxes", "/var/lib/mlflow-onprem-sandbox"], ok=ANY).out.count(".trial") == 0
+
+
 def test_a_python_that_a_release_upgrade_took_is_named_with_the_way_back(server: Sandbox) -> None:
     """Debian 13 has no Python 3.11; the test of a whole upgrade is test_release_upgrade.py."""
     python = server.run(["readlink", "-f", PYTHON]).out.strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -63,7 +64,7 @@ class Environment(Base):
             record = json.loads(text)
             files, allowed = survey(host, self.directory)
             allowed = permissions.look(host, *self._trees()[1:]) if allowed == permissions.RIGHT else allowed
-            return EnvironmentState(str(record["lock"]), files == record["files"], allowed)
+            return EnvironmentState(str(record["lock"]), files == record["files"] and has_python(host, self.directory), allowed)
         except (ValueError, KeyError):
             return EnvironmentState("unreadable", False)
 
@@ -120,6 +121,17 @@ class Environment(Base):
         """Make what stands in the folder `path` importable: our own modules, which are not part of the lock."""
         site = host.run([f"{self.directory}/bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).out.strip()
         host.write(f"{site}/mlflow-onprem.pth", f"{self.path}\n".encode(), mode=0o644, owner="root", group="root")
+
+
+def has_python(host: Host, directory: str) -> bool:
+    """Whether the interpreter that the environment was made with is still there: a release upgrade takes it, and no file in here changes by that."""
+    path = f"{directory}/bin/python"
+    for _ in range(8):
+        target = host.readlink(path)
+        if target is None:
+            return host.stat(path) is not None
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+    return False
 
 
 def lock_key(requirements: str, python: str, extra: tuple[str, ...]) -> str:

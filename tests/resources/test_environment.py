@@ -9,7 +9,7 @@ import pytest
 
 from mlflow_onprem.errors import OnPremError
 from mlflow_onprem.host import LocalHost, Result
-from mlflow_onprem.resources.environment import Environment, EnvironmentState, fingerprint, lock_key
+from mlflow_onprem.resources.environment import Environment, EnvironmentState, fingerprint, has_python, lock_key
 from tests.fakes import Call, FakeHost
 
 
@@ -48,6 +48,24 @@ def test_a_record_that_cannot_be_read_is_not_intact() -> None:
     assert wanted.observe(host) is None
     host.put("/opt/env/environment.json", "nonsense")
     assert wanted.observe(host) == EnvironmentState("unreadable", False)
+
+
+def test_an_environment_whose_python_is_gone_is_not_intact() -> None:
+    """A release upgrade takes the interpreter; nothing inside the environment changes by that."""
+    host = FakeHost()
+    host.put("/usr/bin/python3.11", "an interpreter", 0o755)
+    for path, target in (
+        ("/opt/env/bin/python3", "python3.11"),
+        ("/opt/env/bin/python3.11", "/usr/bin/python3.11"),
+        ("/opt/env/bin/python", "python3"),
+    ):
+        host.mkdir("/opt/env/bin", mode=0o755, owner="root", group="root")
+        host.symlink(path, target)
+    assert has_python(host, "/opt/env")
+    host.remove("/usr/bin/python3.11")
+    assert not has_python(host, "/opt/env")
+    host.symlink("/usr/bin/python3.11", "/opt/env/bin/python")
+    assert not has_python(host, "/opt/env"), "a circle is no interpreter"
 
 
 def test_its_key_is_of_all_it_is_made_of() -> None:

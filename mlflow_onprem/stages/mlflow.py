@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from functools import cache
 from urllib.parse import quote, urlsplit
 
 from mlflow_onprem import addresses
@@ -19,13 +18,13 @@ from mlflow_onprem.resource import Mode, Resource, Text
 from mlflow_onprem.resources.accounts import SystemUser, SystemUserState
 from mlflow_onprem.resources.environment import Environment, EnvironmentState, lock_key
 from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState, Symlink, SymlinkState
-from mlflow_onprem.resources.modules import Modules, ModulesState, digest_of
+from mlflow_onprem.resources.modules import Modules, ModulesState
 from mlflow_onprem.resources.permissions import Way
 from mlflow_onprem.resources.rotation import Administrator, Closed, PasswordState, Program
 from mlflow_onprem.resources.schema import NEWEST, Schema, SchemaState
 from mlflow_onprem.resources.services import Service, ServiceState, digest
 from mlflow_onprem.secret import Secret
-from mlflow_onprem.stages import kernel, minio
+from mlflow_onprem.stages import kernel, minio, modules
 from mlflow_onprem.stages.connections import Connections
 from mlflow_onprem.stages.inputs import External
 
@@ -34,7 +33,6 @@ ETC = "/etc/mlflow-onprem"
 ENVIRONMENTS = "/opt/mlflow-onprem/environments"
 MODULES = "/opt/mlflow-onprem/server"
 UNIT = "/etc/systemd/system/mlflow.service"
-SERVER = "mlflow_onprem_server"
 #: Files that a worker reads when it starts; for all others the service itself has to start anew.
 REREAD = ("s3-credentials", "flask-secret-key", "kek-passphrase", "webhook-key", "pgpass")
 
@@ -92,8 +90,8 @@ def python_lane(config: Config, facts: Facts, uv: str) -> tuple[Resource, ...]:
         Way(made.directory, "mlflow"),
         Symlink(f"{ENVIRONMENTS}/current", SymlinkState(made.directory.rpartition("/")[2])),
         Directory(MODULES, DirectoryState(Mode(0o755), "root", "root")),
-        Modules(f"{MODULES}/{_modules_key()}", _modules(), f"{made.directory}/bin/python", ModulesState(_modules_key())),
-        Symlink(f"{MODULES}/current", SymlinkState(_modules_key())),
+        Modules(f"{MODULES}/{modules.key()}", modules.contents(), f"{made.directory}/bin/python", ModulesState(modules.key())),
+        Symlink(f"{MODULES}/current", SymlinkState(modules.key())),
     )
 
 
@@ -128,9 +126,9 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
         *kernel.with_folder(less),
         Service(
             "mlflow.service",
-            ServiceState(enabled=True, active=True, inputs=digest(counted, [made.directory, _modules_key()]), rereads=digest(reread)),
+            ServiceState(enabled=True, active=True, inputs=digest(counted, [made.directory, modules.key()]), rereads=digest(reread)),
             to.systemd,
-            paths=(*(file.path for file in service_files), UNIT, less.path, f"{made.directory}/environment.json", f"{MODULES}/{_modules_key()}"),
+            paths=(*(file.path for file in service_files), UNIT, less.path, f"{made.directory}/environment.json", f"{MODULES}/{modules.key()}"),
             reread_paths=tuple(file.path for file in reread),
         ),
         *_rotation(config, credentials, facts, external, to, made),
@@ -264,20 +262,3 @@ def _auth_ini(config: Config, credentials: Credentials, external: External) -> s
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
         f"grant_default_workspace_access = false\nauth_cache_ttl_seconds = {auth.cache_seconds}\nauth_cache_max_size = 10000\n"
     )
-
-
-def _modules_key() -> str:
-    return digest_of(_modules())
-
-
-@cache
-def _modules() -> dict[str, str]:
-    """Our modules for MLflow's environment, with the metadata that makes their entry points known."""
-    found = {f"{SERVER}/{name}": read(f"server/{name}") for name in names("server", "*.py")}
-    info = f"{SERVER}-1.0.dist-info"
-    return {
-        **found,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {SERVER.replace('_', '-')}\nVersion: 1.0\n",
-        f"{info}/entry_points.txt": read("server/entry_points.txt"),
-        f"{info}/RECORD": "",
-    }

@@ -179,7 +179,16 @@ def test_other_bytes_than_were_sent_are_bad() -> None:
     assert "other bytes" in found[2].what
 
 
+def test_nothing_is_said_to_stay_where_nothing_was_made() -> None:
+    """A server that refuses everything: once it was said that an experiment stays in everybody's lists."""
+    found = list(journey.travel(Server(broken=("experiments/create", "experiments/search")), lambda _: None))
+    assert [(each.check, each.level) for each in found] == [("run", BAD), ("clean-up", WARNING)]
+    assert "nothing was made that has to be deleted" in found[-1].what
+    assert "lists" not in found[-1].why
+
+
 def test_what_cannot_be_cleaned_up_is_bad() -> None:
     found = list(journey.travel(Server(broken=("experiments/delete",)), lambda _: None))
     assert (found[-1].check, found[-1].level) == ("clean-up", BAD)
+    assert "stay in your lists" in found[-1].why
     assert found[-1].mend

@@ -65,7 +65,7 @@ def _add_powershell(direct: Sequence[str]) -> list[str]:
     names = ", ".join(f"'{each}'" for each in direct)
     return [
         "foreach ($n in 'no_proxy', 'NO_PROXY') {",
-        "  $v = @(\"env:$n\", 'env:no_proxy', 'env:NO_PROXY' | ForEach-Object { (Get-Item $_ -ErrorAction Ignore).Value } | Where-Object { $_ })",
+        "  $v = @($n, 'no_proxy', 'NO_PROXY' | ForEach-Object { [Environment]::GetEnvironmentVariable($_) } | Where-Object { $_ })",
         "  $v = @(\"$($v | Select-Object -First 1)\" -split ',' | Where-Object { $_ })",
         f"  if (\"$v\" -ne '*') {{ Set-Item \"env:$n\" ((@($v) + @({names} | Where-Object {{ $v -notcontains $_ }})) -join ',') }}",
         "}",

@@ -66,9 +66,10 @@ def _create(exit_code: int) -> ASGIApp:
 def _without_accounts() -> ASGIApp:
     from mlflow.server.fastapi_app import app
 
+    from .downloads import Downloads
     from .uploads import Uploads
 
-    return Uploads(cast("ASGIApp", app))
+    return Downloads(Uploads(cast("ASGIApp", app)))
 
 
 def _with_accounts() -> ASGIApp:
@@ -77,9 +78,10 @@ def _with_accounts() -> ASGIApp:
     from mlflow.version import VERSION
 
     from .doors import Doors, KnownCredentials
+    from .downloads import Downloads
     from .uploads import Uploads
 
-    app = Uploads(cast("ASGIApp", auth.create_app(flask_app)))
+    app = Downloads(Uploads(cast("ASGIApp", auth.create_app(flask_app))))
     # Shorter than MLflow's entry by more than it takes to fill both.
     known = KnownCredentials(auth.auth_config.auth_cache_ttl_seconds - 2)
     return Doors(app, _Authenticate(flask_app, auth.authenticate_request), known, VERSION)

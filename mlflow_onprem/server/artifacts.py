@@ -13,6 +13,7 @@ from typing import Any
 from mlflow.entities import FileInfo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
+from .handover import StreamsFromS3
 from .patience import PatientS3ArtifactRepository
 from .streaming import StreamsToS3
 
@@ -22,7 +23,7 @@ def s3_uri(uri: str) -> str:
     return "s3" + uri[uri.index(":") :]
 
 
-class ProxiedS3ArtifactRepository(StreamsToS3, ArtifactRepository):  # type: ignore[misc]
+class ProxiedS3ArtifactRepository(StreamsToS3, StreamsFromS3, ArtifactRepository):  # type: ignore[misc]
     """MLflow's S3 repository by delegation."""
 
     def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
@@ -55,3 +56,11 @@ class ProxiedS3ArtifactRepository(StreamsToS3, ArtifactRepository):  # type: ign
 
     def _download_file(self, remote_file_path: str, local_path: str | Path) -> None:
         self._s3._download_file(remote_file_path, local_path)
+
+
+class DirectS3ArtifactRepository(StreamsToS3, StreamsFromS3, PatientS3ArtifactRepository):
+    """MLflow's S3 repository for `s3://`, where clients hold the keys: what browsers fetch of such runs goes through the server as well."""
+
+    def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
+        super().__init__(artifact_uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
+        self._s3 = self

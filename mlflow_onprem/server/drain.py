@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+# Key of a request's scope: a function that ends its connection at once, also where the client takes no more bytes.
+ABORT = "mlflow_onprem.abort"
 # How long a retiring worker waits for the next request on an idle connection.
 IDLE_SECONDS = 5
 
@@ -31,5 +33,6 @@ class DrainingProtocol(HttpToolsProtocol):  # type: ignore[misc]
     def on_headers_complete(self) -> None:
         """Start the request; while draining, it is the connection's last one."""
         super().on_headers_complete()
+        self.scope[ABORT] = self.transport.abort
         if self._draining:
             self.cycle.keep_alive = False

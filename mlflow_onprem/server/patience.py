@@ -14,6 +14,7 @@ from botocore.exceptions import ConnectionClosedError, ConnectTimeoutError, Endp
 from botocore.exceptions import ConnectionError as NoConnection
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
+from .media import stored_as
 from .write_check import checked
 
 logger = logging.getLogger("mlflow_onprem.patience")
@@ -62,3 +63,7 @@ class PatientS3ArtifactRepository(S3ArtifactRepository):  # type: ignore[misc]
 
     def _get_s3_client(self) -> Any:
         return checked(patient(super()._get_s3_client()))
+
+    def _upload_file(self, s3_client: Any, local_file: str, bucket: str, key: str) -> None:
+        extra = {**stored_as(local_file), **self._bucket_owner_params, **(self.get_s3_file_upload_extra_args() or {})}
+        s3_client.upload_file(Filename=local_file, Bucket=bucket, Key=key, ExtraArgs=extra)

@@ -25,6 +25,8 @@ MODULES = (
     "uvicorn.lifespan.on",
     "uvicorn.loops.uvloop",
     "mlflow_onprem_server.drain",
+    "mlflow_onprem_server.artifacts",
+    "mlflow_onprem_server.downloads",
 )
 
 

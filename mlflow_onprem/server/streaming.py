@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import posixpath
 from collections.abc import AsyncIterable
-from mimetypes import guess_type
 from typing import Any, BinaryIO
 
 from mlflow.exceptions import MlflowException
@@ -13,6 +12,7 @@ from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 from starlette.requests import ClientDisconnect
 
 from . import older
+from .media import stored_as
 
 # S3 takes at most 10,000 parts: 8 MiB for the first thousand, then 64 MiB, is 570 GiB.
 _PART = 8 * 1024 * 1024
@@ -54,13 +54,7 @@ class StreamsToS3(older.artifact_mixin()):  # type: ignore[misc]
     def _target(self, name: str, artifact_path: str | None) -> _Upload:
         bucket, root = self._s3.parse_s3_compliant_uri(self._s3.artifact_uri)
         key = posixpath.join(root, artifact_path or "", posixpath.basename(name))
-        content_type, encoding = guess_type(name)
-        extra: dict[str, Any] = {}
-        if content_type:
-            extra["ContentType"] = content_type
-        if encoding:
-            extra["ContentEncoding"] = encoding
-        extra.update(self._s3.get_s3_file_upload_extra_args() or {})
+        extra = {**stored_as(name), **(self._s3.get_s3_file_upload_extra_args() or {})}
         return _Upload(self._s3._get_s3_client(), {"Bucket": bucket, "Key": key}, extra)
 
 

@@ -14,7 +14,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from . import database, environment, host_check, keyring, shortcuts, write_check
+from . import database, environment, host_check, keyring, shortcuts
 from .settings import Settings, SettingsError, read
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def _create(exit_code: int) -> ASGIApp:
         environment.apply(settings)
         database.accept_other_password()
         shortcuts.install(accounts=settings.auth)
+        from . import write_check  # imports MLflow, which reads the environment
+
         write_check.install()
         app = host_check.install(_with_accounts() if settings.auth else _without_accounts(), settings)
         keyring.install(settings)

@@ -14,8 +14,8 @@ from botocore.exceptions import ConnectionClosedError, ConnectTimeoutError, Endp
 from botocore.exceptions import ConnectionError as NoConnection
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
+from . import write_check
 from .media import stored_as
-from .write_check import checked
 
 logger = logging.getLogger("mlflow_onprem.patience")
 
@@ -62,7 +62,7 @@ class PatientS3ArtifactRepository(S3ArtifactRepository):  # type: ignore[misc]
     """MLflow's S3 repository with a client that waits, and looks before it writes."""
 
     def _get_s3_client(self) -> Any:
-        return checked(patient(super()._get_s3_client()))
+        return write_check.checked(patient(super()._get_s3_client()))
 
     def _upload_file(self, s3_client: Any, local_file: str, bucket: str, key: str) -> None:
         extra = {**stored_as(local_file), **self._bucket_owner_params, **(self.get_s3_file_upload_extra_args() or {})}

@@ -171,6 +171,7 @@ class MlflowSection(Section):
     port: Port = 5000
     hosts: tuple[Annotated[str, AfterValidator(public_names.host)], ...] = ()
     origins: tuple[Annotated[str, AfterValidator(public_names.origin)], ...] = ()
+    webhook_hosts: tuple[Annotated[str, AfterValidator(public_names.receiver)], ...] = ()
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=64, strict=True)] = "auto"
     jobs: bool = False
     artifacts: Literal["proxied", "presigned", "direct"] = "proxied"

@@ -39,6 +39,16 @@ def origin(text: str) -> str:
     return f"{scheme.lower()}://{host(f'[{rest}]' if _is_six(rest) else rest)}"
 
 
+def receiver(text: str) -> str:
+    """One of `webhook_hosts`: a name or address, with its port if it has one, and http:// before it where that is asked for. Raises ValueError."""
+    scheme, separator, rest = text.strip().rstrip("/").rpartition("://")
+    scheme = scheme.lower()
+    if (separator and scheme not in DEFAULT_PORTS) or "/" in rest or "*" in rest:
+        raise ValueError("must be one receiver without a path, such as chat.example.com, chat.example.com:8443 or http://10.0.0.5:8080")
+    name = host(rest)
+    return f"{scheme}://{f'[{name}]' if _is_six(name) else name}" if separator else f"[{name}]" if _is_six(name) else name
+
+
 def url(entry: str, port: int) -> str:
     """Where a client reaches the server by one of `hosts` (no suffix): on the port that it names, otherwise on ours. Port 443 is https."""
     name, given = (f"[{entry}]", "") if _is_six(entry) else _split(entry)

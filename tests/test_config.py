@@ -213,6 +213,11 @@ REFUSED = {
     "a host with a wildcard": ('[mlflow]\nhosts = ["*"]', "mlflow.hosts: must be a host name"),
     "a suffix without its star": ('[mlflow]\nhosts = [".example.com"]', "mlflow.hosts: must be *.example.com"),
     "a range of addresses": ('[mlflow]\nhosts = ["10.0.0.0/8"]', "mlflow.hosts: is a range of addresses: leave it out"),
+    "a receiver with a path": (
+        '[mlflow]\nwebhook_hosts = ["https://chat.example/hook"]',
+        "mlflow.webhook_hosts: must be one receiver without a path",
+    ),
+    "a receiver by another scheme": ('[mlflow]\nwebhook_hosts = ["ftp://chat.example"]', "mlflow.webhook_hosts: must be one receiver"),
     "a host with a port that is none": ('[mlflow]\nhosts = ["mlflow.example:70000"]', "mlflow.hosts: must be a host name"),
     "an origin without a scheme": ('[mlflow]\norigins = ["app.example"]', "mlflow.origins: must be the site as a browser shows it"),
     "an origin with a path": ('[mlflow]\norigins = ["https://app.example/x"]', "mlflow.origins: must be the site as a browser shows it"),

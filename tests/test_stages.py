@@ -74,6 +74,7 @@ def test_the_plan_of_an_empty_host(name: str, tmp_path: Path) -> None:
 LINES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "mlflow.port": ({"mlflow": {"port": 5001}}, {"file:/etc/mlflow-onprem/mlflow.env", "service:mlflow.service"}),
     "mlflow.hosts": ({"mlflow": {"hosts": ["mlflow.example.com"]}}, {"file:/etc/mlflow-onprem/mlflow.env", "service:mlflow.service"}),
+    "mlflow.webhook_hosts": ({"mlflow": {"webhook_hosts": ["mlflow.example.com"]}}, {"file:/etc/mlflow-onprem/mlflow.env", "service:mlflow.service"}),
     "mlflow.workers": ({"mlflow": {"workers": 2}}, {"file:/etc/mlflow-onprem/mlflow.env", "service:mlflow.service"}),
     "mlflow.auth.cache_seconds": (
         {"mlflow": {"auth": {"cache_seconds": 5}}},

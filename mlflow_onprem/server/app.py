@@ -14,7 +14,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from . import database, environment, host_check, keyring, shortcuts
+from . import database, environment, error_text, host_check, keyring, page, shortcuts, webhooks
 from .settings import Settings, SettingsError, read
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ def _create(exit_code: int) -> ASGIApp:
         from . import write_check  # imports MLflow, which reads the environment
 
         write_check.install()
+        error_text.install()
+        webhooks.install(settings.webhook_hosts)
+        page.install()
         app = host_check.install(_with_accounts() if settings.auth else _without_accounts(), settings)
         keyring.install(settings)
         _open_stores(settings)

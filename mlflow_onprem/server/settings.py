@@ -43,6 +43,7 @@ class Settings:
     jobs: bool = False
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    webhook_hosts: tuple[str, ...] = ()
     pool_size: int = 5
     pool_overflow: int = 10
     graceful_seconds: int = 60
@@ -76,6 +77,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         jobs=_boolean(environ, "ONPREM_JOBS", False),
         hosts=_names(environ, "ONPREM_HOSTS"),
         origins=_names(environ, "ONPREM_ORIGINS"),
+        webhook_hosts=_names(environ, "ONPREM_WEBHOOK_HOSTS"),
         pool_size=_integer(environ, "ONPREM_POOL_SIZE", 5, 1, 1000),
         pool_overflow=_integer(environ, "ONPREM_POOL_OVERFLOW", 10, 1, 1000),
         graceful_seconds=_integer(environ, "ONPREM_GRACEFUL_SECONDS", 60, 1, 3600),

@@ -183,6 +183,7 @@ def _environment(config: Config, facts: Facts, external: External) -> tuple[tupl
         # The host's own names the server finds itself, and addresses it need not know: both change without an install.
         "ONPREM_HOSTS": ",".join(settings.hosts),
         "ONPREM_ORIGINS": ",".join(settings.origins),
+        "ONPREM_WEBHOOK_HOSTS": ",".join(settings.webhook_hosts),
         "ONPREM_FLASK_SECRET_FILE": f"{ETC}/mlflow/flask-secret-key",
         "ONPREM_KEK_PASSPHRASE_FILE": f"{ETC}/mlflow/kek-passphrase",
         "ONPREM_WEBHOOK_KEY_FILE": f"{ETC}/mlflow/webhook-key",

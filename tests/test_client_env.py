@@ -218,7 +218,13 @@ def test_a_client_that_gets_through() -> None:
     with serve(mlflow) as site:
         done = client_check.check(ann(site.url), "3.17.0")
     assert done.healthy
-    assert [(each.what, each.level) for each in done.findings] == [("port", "ok"), ("server", "ok"), ("account", "ok"), ("version", "ok")]
+    assert [(each.what, each.level) for each in done.findings] == [
+        ("port", "ok"),
+        ("server", "ok"),
+        ("account", "ok"),
+        ("names", "ok"),
+        ("version", "ok"),
+    ]
     assert (done.server, done.findings[2].text) == ("3.17.2", "logged in as ann")
 
 

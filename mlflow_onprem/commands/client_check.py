@@ -20,6 +20,11 @@ from mlflow_onprem.secret import Secret
 
 INVALID_HOST = "Invalid Host header"
 EMPTY = Secret("")
+#: Not visible to the server: the client's request is about the other name already.
+NAMES = (
+    "keep # ? and % out of artifacts' names: MLflow's client sends them as they are, so that a#1.txt and a#2.txt both become a, "
+    "and the second overwrites the first"
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,8 @@ def check(client: Client, installed: str | None) -> Checked:
     findings.append(Finding("server", "ok", f"MLflow {version} answers"))
     if _host_header(client, parts, findings) and _account(client, findings):
         _store(client, findings)
+        if not client.store:
+            findings.append(Finding("names", "ok", NAMES))
     level, text, hint = compare(installed, version)
     findings.append(Finding("version", level, text, hint))
     return Checked(client.uri, tuple(findings), version)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
+from mlflow_onprem import clusters, health, stages
 from mlflow_onprem import credentials as credentials_module
 from mlflow_onprem import facts as facts_module
-from mlflow_onprem import health, stages
+from mlflow_onprem.clusters import Cluster
 from mlflow_onprem.config import Config
 from mlflow_onprem.credentials import Credentials
 from mlflow_onprem.engine import Stack
@@ -61,8 +62,9 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
             found = external.adopted(found)
     except NotVisible:
         found = credentials_module.invent(credentials_module.read_dates(host))
-    sql = SqlSession(host, *_administrator(config, found.postgres_password))
-    if host.is_root and (config.postgres.mode == "external" or host.stat(f"/var/run/postgresql/.s.PGSQL.{config.postgres.port}")):
+    cluster = _cluster(host, config)
+    sql = SqlSession(host, *_administrator(config, found.postgres_password, cluster))
+    if host.is_root and (cluster is None or host.stat(cluster.pid_file) is not None):
         sql.start()  # it loads while we look at the rest
     facts = facts_module.gather(host, python=config.mlflow.python, wanted_postgres=config.postgres.version, postgres_port=config.postgres.port)
     units = [*(["minio.service"] if config.minio.mode == "local" else []), "mlflow.service", rotation.TIMER, garbage.TIMER, backup.TIMER]
@@ -81,10 +83,18 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
     return Assembly(config, found, facts, external, to, stack, sql, adopting)
 
 
-def _administrator(config: Config, password: Secret) -> tuple[dict[str, str | Secret], str | None]:
+def _cluster(host: LocalHost, config: Config) -> Cluster | None:
+    if config.postgres.mode == "external":
+        return None
+    return facts_module.choose(host, config.postgres.version, config.postgres.port).cluster
+
+
+def _administrator(config: Config, password: Secret, cluster: Cluster | None) -> tuple[dict[str, str | Secret], str | None]:
     """How to connect as the one who may make roles and databases, and as which account of the operating system."""
-    if config.postgres.mode == "local":
-        return {"host": "/var/run/postgresql", "port": str(config.postgres.port), "user": "postgres"}, "postgres"
+    if cluster is not None:
+        # Where the server really listens now, perhaps not yet on the port that it is to have, its pid file says.
+        place = {"host": clusters.SOCKETS, "port": str(config.postgres.port), "pid_file": cluster.pid_file}
+        return {**place, "user": "postgres", "client_encoding": "UTF8", "options": "-c lc_messages=C"}, "postgres"
     parts = urlsplit(config.postgres.url or "")
     parameters: dict[str, str | Secret] = {"host": parts.hostname or "", "port": str(parts.port or 5432), "user": parts.username or ""}
     return {**parameters, "password": password, **dict(parse_qsl(parts.query))}, None
@@ -93,7 +103,7 @@ def _administrator(config: Config, password: Secret) -> tuple[dict[str, str | Se
 def login(host: LocalHost, config: Config, password: Secret) -> SqlSession:
     """A session of the role that MLflow has, with this password: over TCP, the only way on which one counts."""
     if config.postgres.mode == "external":
-        parameters, _ = _administrator(config, password)
+        parameters, _ = _administrator(config, password, None)
         return SqlSession(host, parameters, None)
     settings = config.postgres
     return SqlSession(host, {"host": "127.0.0.1", "port": str(settings.port), "user": settings.user, "password": password}, None)
@@ -107,7 +117,7 @@ def _uv() -> str:
 
 def probes_and_systemd(host: LocalHost, config: Config) -> tuple[tuple[health.Probe, ...], Systemd]:
     """What `status` asks, found without credentials and without looking at anything else."""
-    version = facts_module.postgres_version(host, config.postgres.version, config.postgres.port)
-    unit = postgres.unit_of(version) if config.postgres.mode == "local" else None
+    cluster = _cluster(host, config)
+    unit = cluster.unit if cluster is not None else None
     units = [*(["minio.service"] if config.minio.mode == "local" else []), "mlflow.service", *([unit] if unit else [])]
     return health.probes(config, minio.endpoint(config.minio), unit), Systemd(host, tuple(units))

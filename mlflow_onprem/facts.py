@@ -7,8 +7,9 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mlflow_onprem import addresses
-from mlflow_onprem.errors import CommandFailed, Refused
+from mlflow_onprem import addresses, clusters
+from mlflow_onprem.clusters import Cluster
+from mlflow_onprem.errors import CommandFailed, NotVisible, Refused
 from mlflow_onprem.exit_status import no_user_namespaces
 from mlflow_onprem.host import Host
 from mlflow_onprem.resources.apt import candidate
@@ -30,8 +31,9 @@ USERS_NOTE = "/var/lib/mlflow-onprem/users-before"
 class Facts:
     """One host. Memory is in bytes; `python` is a path, or "apt" or "uv" where the interpreter is still to come.
 
-    `postgres_shared` is True where the cluster was there before us: then its settings are not ours.
     `private_users`: user namespaces can be made here, which PrivateUsers in our units needs.
+    `cluster` is the one to use, there or still to be made (None: the usual one of `postgres_version`). `postgres_shared` is True where it was
+    there before us: then its settings are not ours. `postgres_made` is True where there was none and we made it.
     `locks` are requirement sets of the administrator's own: (version of MLflow, hash-locked text).
     """
 
@@ -43,6 +45,8 @@ class Facts:
     python: str
     postgres_version: int
     postgres_shared: bool
+    cluster: Cluster | None = None
+    postgres_made: bool = False
     users_before: tuple[str, ...] = ()
     locks: tuple[tuple[str, str], ...] = ()
     private_users: bool = True
@@ -55,9 +59,7 @@ def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_por
     machine = host.run(["uname", "-m"]).out.strip()
     if machine not in ARCHITECTURES:
         raise Refused(f"this machine is {machine}; x86_64 and aarch64 are supported")
-    cluster = _cluster(host, wanted_postgres, postgres_port)
-    version = postgres_version(host, wanted_postgres, postgres_port)
-    note = host.read(CLUSTER_NOTE)
+    chosen = choose(host, wanted_postgres, postgres_port)
     memory = parse_meminfo((host.read("/proc/meminfo") or b"").decode())
     cores = len(re.findall(rb"^processor\s*:", host.read("/proc/cpuinfo") or b"", re.MULTILINE)) or 1
     return Facts(
@@ -67,8 +69,10 @@ def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_por
         cores=cores,
         memory=memory,
         python=_python(host, python),
-        postgres_version=version,
-        postgres_shared=note.decode().strip() == "shared" if note is not None else cluster is not None,
+        postgres_version=chosen.cluster.version,
+        postgres_shared=chosen.shared,
+        cluster=chosen.cluster,
+        postgres_made=chosen.made,
         users_before=_users_before(host),
         locks=own_locks(host),
         private_users=_private_users(host),
@@ -106,24 +110,54 @@ def _users_before(host: Host) -> tuple[str, ...]:
     return tuple(name for name in ("minio", "mlflow", *PACKAGE_ACCOUNTS) if name in known)
 
 
-def postgres_version(host: Host, wanted: int | None, port: int) -> int:
-    """The major version in use here: the cluster's on our port, otherwise the wanted one, otherwise the distribution's. Raises Refused."""
+@dataclass(frozen=True)
+class Chosen:
+    """Which cluster is ours to use, whether it was there before us, and whether we made it."""
+
+    cluster: Cluster
+    shared: bool
+    made: bool
+
+
+def choose(host: Host, wanted: int | None, port: int) -> Chosen:
+    """The cluster that an earlier run noted; on a new host the one on our port, whatever its name; otherwise one that is still to be made.
+
+    A cluster on another port is somebody else's: it keeps its port, its settings and its name, and ours gets another name. Raises Refused.
+    """
+    there = [each for each in clusters.every(host) if wanted is None or each.version == wanted]
+    word, label, made = _note(host)
+    if word:
+        # The name stays through PostgreSQL's own major upgrade; the port tells the new one from the old one that is kept beside it.
+        own = [each for each in there if each.name == (label.partition("/")[2] or "main")]
+        own.sort(key=lambda each: (each.port == port, each.label == label, host.stat(each.settings) is not None, each.version), reverse=True)
+        if own:
+            return Chosen(own[0], word == "shared", made)
+    found = next((each for each in there if each.port == port), None)
+    if found is not None:
+        return Chosen(found, shared=True, made=False)
     release = parse_os_release((host.read("/etc/os-release") or b"").decode())
-    version = _cluster(host, wanted, port) or wanted or DISTRIBUTION_POSTGRES.get(release.get("VERSION_CODENAME", ""))
+    version = wanted or DISTRIBUTION_POSTGRES.get(release.get("VERSION_CODENAME", ""))
     if version is None:
         raise Refused(f"this is {release.get('PRETTY_NAME', 'an unknown system')}; Ubuntu 22.04 and 24.04, Debian 12 and 13 are supported")
-    return version
+    taken = {each.name for each in there if each.version == version}
+    before = label.partition("/")[2] if word == "ours" else ""
+    new = clusters.planned(version, before or ("mlflow" if "main" in taken else "main"), port)
+    # Data without a configuration were there before us, unless our own note says otherwise.
+    left = _is_there(host, f"{new.data}/PG_VERSION")
+    return Chosen(new, shared=left and word != "ours", made=made if left else True)
 
 
-def _cluster(host: Host, wanted: int | None, port: int) -> int | None:
-    """The version of the cluster `main` that is there and, by its configuration, on our port."""
-    for name in reversed(host.listdir("/etc/postgresql")):
-        if not name.isdigit() or (wanted is not None and int(name) != wanted):
-            continue
-        conf = host.read(f"/etc/postgresql/{name}/main/postgresql.conf")
-        if conf is not None and parse_port(conf.decode(errors="replace")) == port:
-            return int(name)
-    return None
+def _note(host: Host) -> tuple[str, str, bool]:
+    """What an earlier run noted of its cluster: ours or shared, its label, and whether it made it; before it kept labels there was only `main`."""
+    words = (host.read(CLUSTER_NOTE) or b"").decode().split()
+    return (words[0] if words else ""), (words[1] if len(words) > 1 else ""), "made" in words[2:]
+
+
+def _is_there(host: Host, path: str) -> bool:
+    try:
+        return host.stat(path) is not None
+    except NotVisible:
+        return False
 
 
 def _python(host: Host, version: str) -> str:
@@ -167,9 +201,3 @@ def parse_meminfo(text: str) -> int:
     """Total memory in bytes from /proc/meminfo."""
     match = re.search(r"^MemTotal:\s+(\d+) kB$", text, re.MULTILINE)
     return int(match.group(1)) * 1024 if match else 0
-
-
-def parse_port(text: str) -> int:
-    """The port in a postgresql.conf: the last one that is not a comment, 5432 where none stands."""
-    found = re.findall(r"^\s*port\s*=?\s*'?(\d+)", text, re.MULTILINE)
-    return int(found[-1]) if found else 5432

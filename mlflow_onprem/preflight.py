@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from mlflow_onprem import addresses, trial
+from mlflow_onprem import addresses, preflight_postgres, trial
 from mlflow_onprem.assembly import Assembly
 from mlflow_onprem.config import Config
 from mlflow_onprem.download import local_path, probe
@@ -21,7 +21,7 @@ from mlflow_onprem.resources.binary import Download, PinnedBinary
 from mlflow_onprem.resources.environment import Environment
 from mlflow_onprem.resources.packages import AptPackages
 from mlflow_onprem.resources.schema import Schema, SchemaState
-from mlflow_onprem.stages import minio
+from mlflow_onprem.stages import minio, postgres
 
 #: Free bytes that a first installation needs below a path; MLflow's environment takes 1.4 GB with its byte code.
 NEEDED = {"/opt": 3 << 30, "/var": 1 << 30}
@@ -38,6 +38,7 @@ def check(host: Host, assembly: Assembly, stack: Stack | None = None) -> None:
         raise Refused("systemd does not run this system (a container, or another init)", "use a plain server or virtual machine with systemd")
     check_schedule(host, assembly.config)
     check_addresses(host, assembly.config)
+    preflight_postgres.check(host, assembly)
     trial.check(host, assembly)
     _check_ports(host, assembly)
     _check_places(host, assembly)
@@ -88,7 +89,7 @@ def _check_ports(host: Host, assembly: Assembly) -> None:
         config.mlflow.port: ("mlflow.service", "mlflow.port"),
         **({config.minio.port: ("minio.service", "minio.port")} if config.minio.mode == "local" else {}),
         **({config.minio.console_port: ("minio.service", "minio.console_port")} if config.minio.mode == "local" else {}),
-        **({config.postgres.port: ("postgresql@", "postgres.port")} if config.postgres.mode == "local" else {}),
+        **({config.postgres.port: (postgres.unit(assembly.facts), "postgres.port")} if config.postgres.mode == "local" else {}),
     }
     for port, (unit, key) in ours.items():
         if assembly.adoption is not None and port in assembly.adoption.ports:

@@ -13,13 +13,35 @@ from mlflow_onprem.errors import OnPremError
 from mlflow_onprem.host import LocalHost, Session
 from mlflow_onprem.secret import Secret
 
+#: What to do about an error, by the beginning of its code; the longest that fits counts.
+HINTS = {
+    "": "look at `mlflow-onprem logs postgres`",
+    "28": "PostgreSQL's administrator is let in by the line `local all postgres peer` of pg_hba.conf: put it before every other line there, "
+    "run `sudo systemctl reload postgresql`, then run this again",
+    "53100": "the disk is full: free some space (`df -h`, `sudo apt-get clean`), then run this again",
+    "53300": "every connection is taken: see by whom with `ps -ef | grep postgres:`, end what is not needed, or raise max_connections in "
+    "postgresql.conf and restart PostgreSQL; then run this again",
+    "25006": "this cluster is a standby, or was made read-only: use its primary, or give ours a port of its own ([postgres] port)",
+}
+
 
 class SqlError(OnPremError):
     """PostgreSQL answered with an error; `sqlstate` is its code."""
 
     def __init__(self, message: str, sqlstate: str) -> None:
-        super().__init__(f"PostgreSQL says: {message}", "look at `mlflow-onprem logs postgres`")
+        hint = HINTS[max((each for each in HINTS if sqlstate.startswith(each)), key=len)]
+        super().__init__(f"PostgreSQL says: {message}", hint)
         self.sqlstate = sqlstate
+
+    @property
+    def kept_out(self) -> bool:
+        """The server is there and does not let this account in."""
+        return self.sqlstate.startswith("28")
+
+    @property
+    def why(self) -> str:
+        """For a plan: why nothing can be told."""
+        return self.message if self.kept_out else "PostgreSQL is not running here yet"
 
     @property
     def unreachable(self) -> bool:

@@ -101,6 +101,7 @@ class Machine:
             "dpkg": self.apt.dpkg,
             "dpkg-query": self.apt.query,
             "apt-cache": self.apt.cache,
+            "pg_createcluster": self.apt.createcluster,
             "useradd": programs.useradd,
             "userdel": programs.userdel,
             "uv": programs.uv,

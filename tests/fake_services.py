@@ -160,6 +160,8 @@ class FakeSql:
     running: dict[str, str] = field(default_factory=dict)
     sent: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     starts: int = 0
+    encoding: str = "UTF8"
+    ctype: str = "C.UTF-8"
 
     def query(
         self, database: str, statement: str, identifiers: Mapping[str, str] | None = None, literals: Mapping[str, Any] | None = None
@@ -196,6 +198,10 @@ class FakeSql:
     def _select(self, database: str, statement: str, values: Mapping[str, Any]) -> list[list[Any]]:  # noqa: PLR0911  # a statement, an answer
         if "FROM pg_authid" in statement:
             return [self.roles[values["role"]]] if values["role"] in self.roles else []
+        if "template0" in statement:
+            return [[self.encoding, self.ctype, "150010"]]
+        if statement == "SELECT 1":
+            return [[1]]
         if "FROM pg_database" in statement:
             return [self.databases[values["database"]]] if values["database"] in self.databases else []
         if "FROM pg_file_settings WHERE sourcefile" in statement:
@@ -326,6 +332,7 @@ class FakeApt:
     systemd: FakeSystemd
     installed: set[str] = field(default_factory=set)
     candidates: dict[str, str] = field(default_factory=dict)
+    makes_cluster: bool = True
 
     def get(self, call: Call) -> Result:
         if "--simulate" in call.argv or "--download-only" in call.argv:
@@ -356,9 +363,21 @@ class FakeApt:
         return Result(0, f"{call.argv[2]}:\n  Installed: (none)\n  Candidate: {version}\n" if version else "", "")
 
     def _postgres(self) -> None:
-        if CLUSTER in self.host.nodes:
-            return
-        add_account(self.host, "postgres", "/var/lib/postgresql", "/bin/bash")
+        add_account(self.host, "postgres", "/var/lib/postgresql", "/bin/bash") if "postgres" not in self.accounts() else None
+        if self.makes_cluster and CLUSTER not in self.host.nodes:
+            self.create_cluster()
+
+    def createcluster(self, call: Call) -> Result:
+        """pg_createcluster, which does not start what it makes."""
+        assert call.argv[-2:] == ("15", "main"), call.argv
+        self.create_cluster()
+        self.systemd.unit(POSTGRES).active = False
+        return Result(0, "", "")
+
+    def accounts(self) -> list[str]:
+        return [line.partition(":")[0] for line in self.host.nodes["/etc/passwd"].content.decode().splitlines()]
+
+    def create_cluster(self) -> None:
         for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf"):
             self.host.put(f"{CLUSTER}/{name}", f"# Debian's {name}\n", 0o640, "postgres", "postgres")
         self.host.put(f"{CLUSTER}/conf.d/00-debian.conf", "", 0o644, "postgres", "postgres")

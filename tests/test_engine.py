@@ -124,6 +124,7 @@ def test_retire_keeps_data_and_credentials_and_goes_backwards(tmp_path: Path) ->
     stack = machine.stack(machine.config())
     kept = {
         "bucket:mlflow",
+        "cluster:15/main",
         "role:mlflow_user",
         "database:mlflow",
         "database:mlflow_auth",

@@ -108,24 +108,6 @@ def test_passwd() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "port"),
-    [
-        (fixture("postgresql-debian.conf"), 5432),
-        (fixture("postgresql-sample.conf"), 5432),
-        ("port = 5433\t# ours\n", 5433),
-        ("  port=5434\n", 5434),
-        ("port 5435\n", 5435),
-        ("port = '5436'\n", 5436),
-        ("port = 5433\n#port = 1\nport = 5437\n", 5437),
-        ("export_port = 1\nssl_port = 2\n", 5432),
-        ("", 5432),
-    ],
-)
-def test_the_port_in_postgresql_conf(text: str, port: int) -> None:
-    assert facts.parse_port(text) == port
-
-
-@pytest.mark.parametrize(
     ("text", "version"),
     [("go version go1.24.3 linux/amd64", (1, 24)), ("go version go1.19.8 linux/arm64", (1, 19)), ("sh: go: not found", (0, 0))],
 )

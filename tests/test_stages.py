@@ -249,7 +249,10 @@ def test_the_lines_of_pg_hba_let_the_role_in_by_these_ways_alone(tmp_path: Path)
     rows = [line.split() for line in block.want.content.value.splitlines()]
     assert [(row[0], row[-1]) for row in rows if row[-1] == "reject"] == [("local", "reject"), ("host", "reject")]
     assert [row[3] for row in rows if row[-1] == "scram-sha-256"] == ["127.0.0.1/32", "::1/128", "10.0.0.0/24"]
-    assert all(row[2] == "mlflow_user" for row in rows), "nobody else's way in changes"
+    assert [row for row in rows if row[2] != "mlflow_user"] == [["local", "all", "postgres", "peer"]], "nobody else's way in changes"
+    shared = dataclasses.replace(FACTS, postgres_shared=True)
+    [block] = [each for each in Machine(tmp_path / "shared").stack(wanted, CREDENTIALS, shared) if each.name.endswith("pg_hba.conf")]
+    assert all(line.split()[2] == "mlflow_user" for line in block.want.content.value.splitlines()), "its administrator is its owner's"
     assert "trust" not in block.want.content.value
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from mlflow_onprem import render_uninstall
 from mlflow_onprem.assembly import Assembly
+from mlflow_onprem.clusters import planned
 from mlflow_onprem.commands import uninstall
 from mlflow_onprem.facts import Facts
 from mlflow_onprem.host import LocalHost
@@ -46,6 +47,7 @@ def removal(
     facts: Facts = FACTS,
     databases: tuple[str, ...] = ("mlflow", "mlflow_auth"),
     brought: bool = True,
+    beside: tuple[str, ...] = (),
 ) -> tuple[list[str], str]:
     """Names of all that would be wanted absent, in order, and what stays."""
     machine = Machine(tmp_path)
@@ -58,10 +60,10 @@ def removal(
     to = cast("Connections", None)
     assembly = Assembly(wanted, CREDENTIALS, facts, external, to, stack, cast("Any", Answers(*databases)))
     others = uninstall._other_databases(assembly)
-    shared = bool(others) or facts.postgres_shared or not brought
-    retired = uninstall._retired(assembly, purge=purge, shared=shared)
+    found = uninstall.postgres_of(assembly, others, tuple(planned(15, name) for name in beside), packages_ours=brought)
+    retired = uninstall._retired(assembly, found, purge=purge)
     host = cast("LocalHost", machine.host)
-    stays = "\n".join(uninstall._stays(host, assembly, purge=purge, others=others, shared=shared))
+    stays = "\n".join(uninstall._stays(host, assembly, found, purge=purge))
     assert all(each.want is None for each in retired)
     return [each.name for each in retired], stays
 
@@ -117,6 +119,21 @@ def test_a_cluster_that_is_not_ours_alone_stays_and_only_our_databases_go(case: 
     assert {"database:mlflow", "database:mlflow_auth", "role:mlflow_user", "block:/etc/postgresql/15/main/pg_hba.conf"} <= set(goes)
     assert goes.index("database:mlflow") < goes.index("role:mlflow_user"), "a role that owns something cannot be dropped"
     assert "PostgreSQL 15" in stays
+
+
+def test_a_cluster_that_we_made_beside_others_goes_and_theirs_stay(tmp_path: Path) -> None:
+    """apt's purge of a version drops every cluster of it, and postgresql.service stops them all."""
+    made = dataclasses.replace(FACTS, postgres_made=True)
+    goes, stays = removal(tmp_path / "beside", purge=True, facts=made, beside=("wiki",))
+    assert "cluster:15/main" in goes
+    assert not {"packages:postgresql-15", "service:postgresql@15-main.service", "user:postgres", "database:mlflow"} & set(goes)
+    assert "it has other clusters too (15/wiki); of its clusters only 15/main goes" in stays
+    goes, stays = removal(tmp_path / "packages", purge=True, facts=made, brought=False)
+    assert {"cluster:15/main", "service:postgresql@15-main.service"} <= set(goes)
+    assert "packages:postgresql-15" not in goes
+    assert "its packages were here before us; of its clusters only 15/main goes" in stays
+    goes, _ = removal(tmp_path / "data", purge=False, facts=made)
+    assert "cluster:15/main" not in goes, "it holds the data"
 
 
 def test_accounts_of_before_us_stay(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from mlflow_onprem.errors import CommandFailed, OnPremError, Refused
 from mlflow_onprem.host import LocalHost
+from mlflow_onprem.resources.database import create_statement
 
 #: So that the same row has the same text on every host.
 SPELLING = (
@@ -86,7 +87,7 @@ class Server:
         fresh = fresh_name(database)
         self.drop(fresh)
         names = {"database": fresh, "owner": owner}
-        self.sql.query(self.maintenance, "CREATE DATABASE {database} OWNER {owner} ENCODING 'UTF8' TEMPLATE template0", names)
+        self.sql.query(self.maintenance, create_statement(self.sql, self.maintenance, ours=self.account is not None), names)
         self.sql.query(self.maintenance, "REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM PUBLIC", names)
         argv = ["--exit-on-error", "--no-owner", "--no-privileges", f"--role={owner}", f"--dbname={self._uri(fresh)}"]
         self._run("pg_restore", argv, source=dump)

@@ -11,6 +11,7 @@ import typer
 from mlflow_onprem import __version__
 from mlflow_onprem.cli import backup, config, stack, streams
 from mlflow_onprem.cli.bundle import app as bundle_app
+from mlflow_onprem.cli.db_role import app as db_role_app
 from mlflow_onprem.cli.doctor import doctor
 from mlflow_onprem.cli.garbage import gc
 from mlflow_onprem.cli.rotate import rotate_credentials
@@ -49,6 +50,7 @@ backup.register(app)
 app.add_typer(config.app, name="config")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(user_app, name="user")
+app.add_typer(db_role_app, name="db-role")
 app.add_typer(sandbox_app, name="sandbox")
 
 

@@ -141,7 +141,7 @@ def read_password(name: str, *, again: bool = True) -> Secret:
     if not sys.stdin.isatty():
         line = read_line()
         if not line.strip():
-            raise ConfigError("no password came on standard input", "hand it over as one line: mlflow-onprem user ... < FILE")
+            raise ConfigError("no password came on standard input", "hand it over as one line: mlflow-onprem ... < FILE")
         return Secret(line.rstrip("\r\n"))
     import getpass
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 
+from mlflow_onprem.clusters import Cluster
 from mlflow_onprem.config import Config
 from mlflow_onprem.errors import CommandFailed, ConfigError, NotVisible, OnPremError, Refused
 from mlflow_onprem.host import Host
@@ -52,24 +53,23 @@ def sources(host: Host, config: Config, service: str | None, groups: Iterable[st
             "run it with sudo; or once and for all: sudo usermod -aG adm NAME, then log in again",
         )
     from mlflow_onprem import facts
-    from mlflow_onprem.stages import postgres
 
     units: dict[str, str] = {}
     if config.minio.mode == "local":
         units["minio.service"] = "minio"
-    version = None
+    cluster = None
     if config.postgres.mode == "local":
-        version = facts.postgres_version(host, config.postgres.version, config.postgres.port)
-        units[postgres.unit_of(version)] = "postgres"
+        cluster = facts.choose(host, config.postgres.version, config.postgres.port).cluster
+        units[cluster.unit] = "postgres"
     units["mlflow.service"] = "mlflow"
     if service is not None:
         units = {unit: name for unit, name in units.items() if name == service}
         if not units:
             raise Refused(f"{service} is external here: its log is where it runs", "ask whoever runs it")
-    if version is None or "postgres" not in units.values():
+    if cluster is None or "postgres" not in units.values():
         return Sources(units, (), timezone.utc)
-    files, note = _postgres_files(host, version)
-    return Sources(units, files, _postgres_zone(host, version), note)
+    files, note = _postgres_files(host, cluster)
+    return Sources(units, files, _postgres_zone(cluster), note)
 
 
 def since_seconds(host: Host, text: str) -> float:
@@ -192,8 +192,8 @@ def _tail(path: Path, zone: tzinfo, since: float | None, count: int | None) -> l
         raise OnPremError(f"PostgreSQL's log {path} cannot be read: {failed}", "run it with sudo") from failed
 
 
-def _postgres_files(host: Host, version: int) -> tuple[tuple[str, ...], str]:
-    folder, name = "/var/log/postgresql", f"postgresql-{version}-main.log"
+def _postgres_files(host: Host, cluster: Cluster) -> tuple[tuple[str, ...], str]:
+    folder, _, name = cluster.log.rpartition("/")
     try:
         found = [each for each in host.listdir(folder) if re.fullmatch(re.escape(name) + r"(\.\d+(\.gz)?)?", each)]
         found.sort(key=lambda each: int(each.removeprefix(name).strip(".").split(".")[0] or 0))
@@ -206,16 +206,11 @@ def _postgres_files(host: Host, version: int) -> tuple[tuple[str, ...], str]:
     return tuple(f"{folder}/{each}" for each in found), ""
 
 
-def _postgres_zone(host: Host, version: int) -> tzinfo:
+def _postgres_zone(cluster: Cluster) -> tzinfo:
     """The zone PostgreSQL writes its times in."""
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
     try:
-        text = (host.read(f"/etc/postgresql/{version}/main/postgresql.conf") or b"").decode(errors="replace")
-    except NotVisible:
-        text = ""
-    found = re.findall(r"^\s*log_timezone\s*=?\s*'?([^'#\s]+)", text, re.MULTILINE)
-    try:
-        return ZoneInfo(found[-1]) if found else timezone.utc
+        return ZoneInfo(cluster.log_timezone) if cluster.log_timezone else timezone.utc
     except (ZoneInfoNotFoundError, ValueError):
         return timezone.utc

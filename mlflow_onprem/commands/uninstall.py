@@ -8,15 +8,18 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlflow_onprem import engine
+from mlflow_onprem import clusters, db_roles, engine
 from mlflow_onprem.assembly import Assembly
+from mlflow_onprem.clusters import Cluster
 from mlflow_onprem.engine import Report, Stack, Watch
 from mlflow_onprem.errors import CommandFailed
 from mlflow_onprem.host import Host, LocalHost
 from mlflow_onprem.resource import Resource, compare
 from mlflow_onprem.resources.accounts import SystemGroup, SystemUser
 from mlflow_onprem.resources.bucket import AccessKey, Bucket
+from mlflow_onprem.resources.cluster import AdministratorAccess, PostgresCluster
 from mlflow_onprem.resources.database import Database, Role, SettingsInForce
+from mlflow_onprem.resources.db_role import DatabaseRole
 from mlflow_onprem.resources.files import Directory
 from mlflow_onprem.resources.overrides import Overrides
 from mlflow_onprem.resources.packages import AptPackages, brought
@@ -28,7 +31,7 @@ from mlflow_onprem.stages import minio, postgres
 #: What services and we ourselves make beside the resources.
 LEFTOVERS = ("/opt/mlflow-onprem/python",)
 #: Only with a purge: the store's home, and what a later install need not fetch or build again.
-PURGED = ("/var/lib/minio", "/var/cache/mlflow-onprem")
+PURGED = ("/var/lib/minio", "/var/cache/mlflow-onprem", db_roles.PATH)
 REMOVER = "/opt/mlflow-onprem/cli/remove"
 
 
@@ -39,6 +42,20 @@ class Stock:
     runs: int | None
     models: int | None
     size: int | None
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """What there is beside ours: `others` are databases in our cluster, `beside` clusters of the same version.
+
+    `shared`: the cluster is not ours to drop; `alone`: there is no other cluster of any version.
+    """
+
+    others: tuple[str, ...]
+    beside: tuple[str, ...]
+    shared: bool
+    packages_stay: bool
+    alone: bool
 
 
 @dataclass(frozen=True)
@@ -54,12 +71,12 @@ class Removal:
 
 def look(host: LocalHost, assembly: Assembly, *, purge: bool) -> Removal:
     """What would go and what would stay; changes nothing."""
-    others = _other_databases(assembly)
-    shared = bool(others) or assembly.facts.postgres_shared or not set(postgres.packages(assembly.config, assembly.facts)) <= brought(host)
-    stack = _retired(assembly, purge=purge, shared=shared)
+    packages_ours = set(postgres.packages(assembly.config, assembly.facts)) <= brought(host)
+    found = postgres_of(assembly, _other_databases(assembly), _other_clusters(host, assembly), packages_ours=packages_ours)
+    stack = _retired(assembly, found, purge=purge)
     goes = tuple(each.name for each in stack if compare(each, each.observe(host)) is not None)
     lost = _stock(host, assembly) if purge else None
-    return Removal(socket.gethostname(), stack, goes, tuple(_stays(host, assembly, purge=purge, others=others, shared=shared)), lost)
+    return Removal(socket.gethostname(), stack, goes, tuple(_stays(host, assembly, found, purge=purge)), lost)
 
 
 def remove(host: LocalHost, assembly: Assembly, removal: Removal, watch: Watch, stop: threading.Event) -> Report:
@@ -75,14 +92,24 @@ def remove(host: LocalHost, assembly: Assembly, removal: Removal, watch: Watch, 
     return report
 
 
-def _retired(assembly: Assembly, *, purge: bool, shared: bool) -> Stack:
-    kept = list(_kept_apart(assembly, purge=purge, shared=shared))
-    going = [_without_kept_packages(assembly, each, purge=purge, shared=shared) for each in assembly.stack if each not in kept]
+def postgres_of(assembly: Assembly, others: tuple[str, ...], neighbours: tuple[Cluster, ...], *, packages_ours: bool) -> Postgres:
+    """What of PostgreSQL is not ours to remove."""
+    facts = assembly.facts
+    shared = bool(others) or facts.postgres_shared or not (packages_ours or facts.postgres_made)
+    # Purging the packages of a version takes every cluster of that version with it.
+    beside = tuple(each.label for each in neighbours if each.version == facts.postgres_version)
+    return Postgres(others, beside, shared, packages_stay=shared or bool(beside) or not packages_ours, alone=not neighbours)
+
+
+def _retired(assembly: Assembly, found: Postgres, *, purge: bool) -> Stack:
+    shared, packages_stay = found.shared, found.packages_stay
+    kept = list(_kept_apart(assembly, purge=purge, shared=shared, alone=found.alone))
+    going = [_without_kept_packages(assembly, each, purge=purge, stay=packages_stay) for each in assembly.stack if each not in kept]
     extra: list[Resource] = [Directory(path, None) for path in (*LEFTOVERS, *(PURGED if purge else ()))]
     if purge and assembly.config.minio.mode == "local":
         parents = {folder.rpartition("/")[0] for folder in minio.data_folders(assembly.config.minio)}
         extra += [Directory(parent, None, shared=True) for parent in sorted(parents) if parent.count("/") > 1]
-    if purge and assembly.config.postgres.mode == "local" and not shared:
+    if purge and assembly.config.postgres.mode == "local" and not packages_stay:
         extra += [
             each
             for each in (SystemUser("postgres", None), SystemGroup("ssl-cert", None))
@@ -96,32 +123,34 @@ def _retired(assembly: Assembly, *, purge: bool, shared: bool) -> Stack:
     return Stack(first=(*stack.first[:cut], *extra, *stack.first[cut:]))
 
 
-def _kept_apart(assembly: Assembly, *, purge: bool, shared: bool) -> Iterator[Resource]:
+def _kept_apart(assembly: Assembly, *, purge: bool, shared: bool, alone: bool) -> Iterator[Resource]:
     """Resources that are not retired one by one: they go with what holds them, or they are not ours to remove."""
     config = assembly.config
     local_store, local_sql = config.minio.mode == "local", config.postgres.mode == "local"
     # In a store of ours, bucket and key live in the data folder; in a cluster of ours, databases and role in the cluster.
-    kinds: tuple[type, ...] = (Schema, Overrides, SettingsInForce)
+    kinds: tuple[type, ...] = (Schema, AdministratorAccess, Overrides, SettingsInForce)
     kinds += (AccessKey, Bucket) if local_store else ()
-    kinds += (Database, Role) if local_sql and not shared else ()
+    kinds += (Database, Role, DatabaseRole) if local_sql and not shared else ()
+    kinds += (PostgresCluster,) if shared or not assembly.facts.postgres_made else ()
     for each in assembly.stack:
         gift = isinstance(each, Database) and not local_sql and each.database == assembly.external.database
-        others_server = isinstance(each, Service) and local_sql and shared and each.unit == postgres.unit(assembly.facts)
+        # Debian's postgresql.service stops all clusters: with others beside ours it is left alone, and ours ends with its data.
+        others_server = isinstance(each, Service) and local_sql and (shared or not alone) and each.unit == postgres.unit(assembly.facts)
         # Without the account, its number could be given to another one, which would then own the objects.
         needed = isinstance(each, SystemUser) and (each.user in assembly.facts.users_before or (each.user == "minio" and not purge))
         if isinstance(each, kinds) or gift or others_server or needed:
             yield each
 
 
-def _without_kept_packages(assembly: Assembly, each: Resource, *, purge: bool, shared: bool) -> Resource | None:
+def _without_kept_packages(assembly: Assembly, each: Resource, *, purge: bool, stay: bool) -> Resource | None:
     """PostgreSQL's packages stay as long as a database does."""
-    if not isinstance(each, AptPackages) or (purge and not shared):
+    if not isinstance(each, AptPackages) or (purge and not stay):
         return each
     rest = tuple(name for name in each.packages if name not in postgres.packages(assembly.config, assembly.facts))
     return dataclasses.replace(each, packages=rest) if rest else None
 
 
-def _stays(host: Host, assembly: Assembly, *, purge: bool, others: tuple[str, ...], shared: bool) -> Iterator[str]:
+def _stays(host: Host, assembly: Assembly, found: Postgres, *, purge: bool) -> Iterator[str]:
     config, facts = assembly.config, assembly.facts
     local_store, local_sql = config.minio.mode == "local", config.postgres.mode == "local"
     if host.stat("/etc/mlflow-onprem/config.toml") is not None:
@@ -142,10 +171,13 @@ def _stays(host: Host, assembly: Assembly, *, purge: bool, others: tuple[str, ..
         yield f"the databases {names} in PostgreSQL {facts.postgres_version}" if local_sql else "the databases on the external server"
     elif not local_sql:
         yield f"the database {assembly.external.database} on the external server: its owner gave it, its owner has to drop it"
-    elif others:
-        yield f"PostgreSQL {facts.postgres_version}: it holds other databases too ({', '.join(others)})"
-    elif shared:
+    elif found.others:
+        yield f"PostgreSQL {facts.postgres_version}: it holds other databases too ({', '.join(found.others)})"
+    elif found.shared:
         yield f"PostgreSQL {facts.postgres_version}: it was here before us"
+    elif found.packages_stay:
+        why = f"it has other clusters too ({', '.join(found.beside)})" if found.beside else "its packages were here before us"
+        yield f"PostgreSQL {facts.postgres_version}: {why}; of its clusters only {postgres.cluster_of(facts).label} goes"
 
 
 def _other_databases(assembly: Assembly) -> tuple[str, ...]:
@@ -159,6 +191,14 @@ def _other_databases(assembly: Assembly) -> tuple[str, ...]:
             raise
         return ()
     return tuple(name for (name,) in rows if name not in postgres.databases(assembly.config))
+
+
+def _other_clusters(host: Host, assembly: Assembly) -> tuple[Cluster, ...]:
+    """Clusters beside ours, of any version."""
+    if assembly.config.postgres.mode != "local":
+        return ()
+    ours = postgres.cluster_of(assembly.facts)
+    return tuple(each for each in clusters.every(host) if each.label != ours.label)
 
 
 def _stock(host: Host, assembly: Assembly) -> Stock:

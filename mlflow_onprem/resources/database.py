@@ -110,11 +110,27 @@ class Database(Base):
             return
         names["owner"] = self.want.owner
         if have is None:
-            self.sql.query(self.maintenance, "CREATE DATABASE {database} OWNER {owner} ENCODING 'UTF8' TEMPLATE template0", names)
+            self.sql.query(self.maintenance, create_statement(self.sql, self.maintenance, ours=self.ours), names)
         elif have.owner != self.want.owner:
             self.sql.query(self.maintenance, "ALTER DATABASE {database} OWNER TO {owner}", names)
         if self.ours:
             self.sql.query(self.maintenance, "REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM PUBLIC", names)
+
+
+def create_statement(sql: Sql, maintenance: str, *, ours: bool) -> str:
+    """CREATE DATABASE {database} OWNER {owner}, in UTF-8 whatever the cluster was made in.
+
+    A cluster in EUC_JP, LATIN1 or SQL_ASCII has a locale that does not go with UTF-8, and one in C or POSIX knows no letters but ASCII's: the
+    database gets C.UTF-8 then, which sorts by code point. Where the server is not ours only the first is changed: its locales are not known.
+    """
+    statement = "SELECT pg_encoding_to_char(encoding), datctype, current_setting('server_version_num') FROM pg_database WHERE datname = 'template0'"
+    rows = sql.query(maintenance, statement)
+    encoding, ctype, version = rows[0] if rows else ("UTF8", "C.UTF-8", "0")
+    create = "CREATE DATABASE {database} OWNER {owner} ENCODING 'UTF8' TEMPLATE template0"
+    plain = ctype in ("C", "POSIX")
+    if (encoding == "UTF8" and not plain) or (plain and not ours):
+        return create
+    return create + " LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8'" + (" LOCALE_PROVIDER libc" if int(version) >= 150000 else "")
 
 
 @dataclass(frozen=True)
@@ -205,7 +221,7 @@ def _rows(host: Host, sql: Sql, database: str, statement: str, literals: dict[st
         return sql.query(database, statement, literals=literals)
     except SqlError as failed:
         if failed.unreachable:
-            return Unknown("PostgreSQL is not running here yet")
+            return Unknown(failed.why)
         raise
 
 

@@ -139,10 +139,11 @@ class BlockState:
 
 @dataclass(frozen=True)
 class MarkedBlock(Base):
-    """One block of ours, kept at the top of a file that belongs to somebody else; nothing outside of it is touched."""
+    """One block of ours, kept at the top (or, `last`, at the end) of a file that belongs to somebody else; nothing outside of it is touched."""
 
     path: str
     want: BlockState | None
+    last: bool = field(default=False, kw_only=True)
 
     @property
     def name(self) -> str:
@@ -150,7 +151,7 @@ class MarkedBlock(Base):
 
     def observe(self, host: Host) -> BlockState | None:
         content = host.read(self.path)
-        block = None if content is None else find_block(content.decode(errors="surrogateescape"))
+        block = None if content is None else find_block(content.decode(errors="surrogateescape"), last=self.last)
         return None if block is None else BlockState(Text(block))
 
     def apply(self, host: Host, have: BlockState | None) -> None:
@@ -159,17 +160,23 @@ class MarkedBlock(Base):
             if self.want is None:
                 return
             raise OnPremError(f"{self.path} is missing", "it belongs to the package that owns the folder: reinstall that, then run this again")
-        text = replace_block(content.decode(errors="surrogateescape"), None if self.want is None else self.want.content.value)
+        text = replace_block(content.decode(errors="surrogateescape"), None if self.want is None else self.want.content.value, last=self.last)
         host.write(self.path, text.encode(errors="surrogateescape"), mode=found.mode, owner=found.owner, group=found.group)
 
 
-def find_block(text: str) -> str | None:
-    """The block's lines, or None. Where it is not the first thing in the file it does not count: pg_hba's first match wins."""
-    match = re.match(re.escape(BEGIN) + r"\n(.*?)" + re.escape(END) + r"\n", text, re.DOTALL)
+def find_block(text: str, *, last: bool = False) -> str | None:
+    """The block's lines, or None. Where it is not in its place it does not count: pg_hba's first match wins, postgresql.conf's last line does."""
+    block = re.escape(BEGIN) + r"\n(.*?)" + re.escape(END) + r"\n"
+    match = re.search(block + r"\Z", text, re.DOTALL) if last else re.match(block, text, re.DOTALL)
     return None if match is None else match.group(1)
 
 
-def replace_block(text: str, content: str | None) -> str:
-    """The text with our block at its top replaced, added or (None) taken out; blocks left elsewhere in it go too."""
+def replace_block(text: str, content: str | None, *, last: bool = False) -> str:
+    """The text with our block at its top (`last`: at its end) replaced, added or (None) taken out; blocks left elsewhere in it go too."""
     rest = re.sub(re.escape(BEGIN) + r"\n.*?" + re.escape(END) + r"\n", "", text, flags=re.DOTALL)
-    return rest if content is None else f"{BEGIN}\n{content}{END}\n{rest}"
+    if content is None:
+        return rest
+    block = f"{BEGIN}\n{content}{END}\n"
+    if last:
+        return rest + ("\n" if rest and not rest.endswith("\n") else "") + block
+    return block + rest

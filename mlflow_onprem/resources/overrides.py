@@ -43,7 +43,7 @@ class Overrides(Base):
             rows = self.sql.query("postgres", statement)
         except SqlError as failed:
             if failed.unreachable:
-                return Unknown("PostgreSQL is not running here yet")
+                return Unknown(failed.why)
             raise
         return OverridesState(tuple(f"{name} = {value}" for name, value in rows if name in self.settings))
 

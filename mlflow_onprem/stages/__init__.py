@@ -40,6 +40,7 @@ def build(config: Config, credentials: Credentials, facts: Facts, external: Exte
         },
         last=(
             *mlflow.resources(config, credentials, facts, external, to, uv),
+            *postgres.roles(config, external, to),
             *rotation.resources(config, to.systemd),
             *garbage.resources(config, to.systemd),
             *backup.resources(config, to.systemd),

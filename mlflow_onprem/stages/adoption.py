@@ -92,8 +92,8 @@ def facts_of(adoption: Adoption, facts: Facts) -> Facts:
 def extend(stack: Stack, adoption: Adoption, config: Config, facts: Facts, to: Connections) -> Stack:
     """The same lists with the adoption's own resources at the places where they have to happen."""
     first, lanes, last = list(stack.first), {name: list(lane) for name, lane in stack.lanes.items()}, list(stack.last)
-    cluster = f"/etc/postgresql/{facts.postgres_version}/main"
-    files = (minio.UNIT, DEFAULTS, f"{cluster}/postgresql.conf", f"{cluster}/pg_hba.conf", f"{cluster}/pg_ident.conf")
+    cluster = postgres.cluster_of(facts)
+    files = (minio.UNIT, DEFAULTS, cluster.conf, cluster.hba, cluster.ident)
     databases = (config.postgres.database,) if adoption.tables and config.postgres.mode == "local" else ()
     kept = CopyState("a dump of the database and every file that is replaced" if databases else "every file that is replaced")
     # The state folder has to be there for the note; it is the last of the folders.
@@ -106,8 +106,8 @@ def extend(stack: Stack, adoption: Adoption, config: Config, facts: Facts, to: C
         _insert(lane, trees, after=next(each for each in lane if isinstance(each, SystemUser)))
     if config.postgres.mode == "local" and facts.postgres_version:
         lane = lanes["PostgreSQL"]
-        block = next(each for each in lane if each.name == f"block:{cluster}/pg_hba.conf")
-        _insert(lane, [ClosedLines(f"{cluster}/pg_hba.conf", adoption.others)], after=block)
+        block = next(each for each in lane if each.name == f"block:{cluster.hba}")
+        _insert(lane, [ClosedLines(cluster.hba, adoption.others)], after=block)
     last = [dataclasses.replace(each, may_migrate=True) if isinstance(each, Schema) else each for each in last]
     if config.mlflow.artifacts != "direct" and config.postgres.mode == "local":
         schema = next(each for each in last if isinstance(each, Schema))
@@ -175,7 +175,7 @@ def _warnings(host: Host, config: Config, facts: Facts, unit: str, foreign: list
         yield "the object store ran with minioadmin:minioadmin; new passwords are in force now. Whoever used that account has to ask you for a key."
     if unit and re.search(r"^User=root|^(?!.*User=)", unit, re.MULTILINE):
         yield "the object store ran as root; it runs as minio now, and its data folder belongs to that account."
-    hba = (host.read(f"/etc/postgresql/{facts.postgres_version}/main/pg_hba.conf") or b"").decode(errors="replace")
+    hba = (host.read(postgres.cluster_of(facts).hba) or b"").decode(errors="replace")
     if any(opens_everything(line) for line in hba.splitlines()):
         kept = f"; what it gave to {', '.join(others)} is kept" if others else ""
         yield f"PostgreSQL let every account in from every address; that line of pg_hba.conf is a comment now{kept}."

@@ -1,4 +1,4 @@
-"""Secrets that come from the user's own files, for services that are not ours."""
+"""Secrets that come from files of their own: the user's, for services that are not ours, and the roles that `db-role` makes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import dataclasses
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from mlflow_onprem import db_roles
 from mlflow_onprem.config import Config
 from mlflow_onprem.credentials import Credentials
+from mlflow_onprem.db_roles import DbRole
 from mlflow_onprem.errors import ConfigError
 from mlflow_onprem.host import Host
 from mlflow_onprem.secret import Secret
@@ -16,12 +18,13 @@ from mlflow_onprem.secret import Secret
 
 @dataclass(frozen=True)
 class External:
-    """What an external store and an external database want to see; None where ours is used."""
+    """What an external store and an external database want to see, None where ours is used; and the roles in our own database."""
 
     s3: tuple[str, Secret] | None = None
     postgres_password: Secret | None = None
     database: str = ""
     role: str = ""
+    roles: tuple[DbRole, ...] = ()
 
     def adopted(self, credentials: Credentials) -> Credentials:
         """The credentials with the user's own secrets in the place of ours."""
@@ -47,7 +50,7 @@ def read(host: Host, config: Config) -> External:
             raise ConfigError(f"{config.postgres.password_file} must hold the password on one line", "")
         password = Secret(text)
         database, role = urlsplit(config.postgres.url).path.strip("/"), urlsplit(config.postgres.url).username or ""
-    return External(s3, password, database, role)
+    return External(s3, password, database, role, db_roles.read(host) if config.postgres.mode == "local" else ())
 
 
 def _text(host: Host, path: str, key: str) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from mlflow_onprem import clusters
+from mlflow_onprem.clusters import Cluster
 from mlflow_onprem.config import Config
 from mlflow_onprem.credentials import Credentials, Stage, accepted
 from mlflow_onprem.facts import CLUSTER_NOTE, Facts
 from mlflow_onprem.resource import Mode, Resource, Text
+from mlflow_onprem.resources.cluster import AdministratorAccess, ClusterState, PostgresCluster
 from mlflow_onprem.resources.database import Database, DatabaseState, Role, RoleState, SettingsInForce
+from mlflow_onprem.resources.db_role import DatabaseRole, DbRoleState
 from mlflow_onprem.resources.files import BlockState, Directory, DirectoryState, File, FileState, MarkedBlock
 from mlflow_onprem.resources.overrides import Overrides
 from mlflow_onprem.resources.rotation import OwnPassword, PasswordState
@@ -15,17 +19,18 @@ from mlflow_onprem.stages.connections import Connections
 from mlflow_onprem.stages.inputs import External
 
 MIB = 1 << 20
+LOOPBACK = ("127.0.0.1/32", "::1/128")
 BOOT_UNIT = "postgresql.service"
+
+
+def cluster_of(facts: Facts) -> Cluster:
+    """The cluster of this host."""
+    return facts.cluster or clusters.planned(facts.postgres_version)
 
 
 def unit(facts: Facts) -> str:
     """Debian's own unit of the cluster."""
-    return unit_of(facts.postgres_version)
-
-
-def unit_of(version: int) -> str:
-    """The unit of the cluster `main` of a major version."""
-    return f"postgresql@{version}-main.service"
+    return cluster_of(facts).unit
 
 
 def packages(config: Config, facts: Facts) -> tuple[str, ...]:
@@ -43,7 +48,8 @@ def before_packages(config: Config, facts: Facts) -> tuple[Resource, ...]:
     if config.postgres.mode == "external":
         return ()
     folder = f"/etc/systemd/system/{unit(facts)}.d"
-    note = Text("shared\n" if facts.postgres_shared else "ours\n")
+    words = ("shared" if facts.postgres_shared else "ours", cluster_of(facts).label, *(["made"] if facts.postgres_made else []))
+    note = Text(" ".join(words) + "\n")
     return (
         File(CLUSTER_NOTE, FileState(note, Mode(0o644), "root", "root"), holds_data=True),
         Directory(folder, DirectoryState(Mode(0o755), "root", "root"), shared=True),
@@ -61,25 +67,42 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
             Database(to.sql, name, DatabaseState(owner=external.role), holds_data=True, maintenance=gift, ours=False)
             for name in (gift, *databases(config)[1:])
         )
-    cluster = f"/etc/postgresql/{facts.postgres_version}/main"
-    conf = File(f"{cluster}/conf.d/90-mlflow-onprem.conf", FileState(Text(_settings(config, facts)), Mode(0o644), "postgres", "postgres"))
+    cluster = cluster_of(facts)
+    conf = File(cluster.settings, FileState(Text(_settings(config, facts)), Mode(0o644), "postgres", "postgres"))
     ours = tuple(line.partition(" = ")[0] for line in _settings(config, facts).splitlines() if " = " in line)
+    # Whatever else postgresql.conf and conf.d say, the last line counts.
+    last = MarkedBlock(cluster.conf, BlockState(Text(f"include_if_exists = '{conf.path}'\n")), last=True)
+    included = (last,) if not cluster.reads_conf_d or cluster.later & set(ours) else ()
     return (
+        PostgresCluster(cluster, settings.port, ClusterState(None if facts.postgres_shared else "auto"), to.systemd, holds_data=True),
+        # As Debian makes it; one that is there stays as its owner has it.
+        *([Directory(f"{cluster.folder}/conf.d", DirectoryState(Mode(0o755), "postgres", "postgres"))] if cluster.lacks_conf_d else []),
         conf,
-        MarkedBlock(f"{cluster}/pg_ident.conf", BlockState(Text(f"mlflow-onprem  mlflow  {user}\n"))),
-        MarkedBlock(f"{cluster}/pg_hba.conf", BlockState(Text(_access(config)))),
+        *included,
+        MarkedBlock(cluster.ident, BlockState(Text(f"mlflow-onprem  mlflow  {user}\n"))),
+        MarkedBlock(cluster.hba, BlockState(Text(_access(config, facts, external)))),
         # A restart would cut off whoever else uses this cluster: SettingsInForce does it where a setting of ours needs one.
         Service(unit(facts), ServiceState(enabled=True, active=True, inputs=""), to.systemd, boot_unit=BOOT_UNIT, restarts=False),
+        *(() if facts.postgres_shared else (AdministratorAccess(to.sql, to.systemd, unit(facts)),)),
         Overrides(to.sql, unit(facts), ours),
         SettingsInForce(
             to.sql,
             to.systemd,
             unit(facts),
-            paths=(conf.path, f"{cluster}/pg_ident.conf", f"{cluster}/pg_hba.conf"),
+            paths=(conf.path, *(each.path for each in included), cluster.ident, cluster.hba),
             settings=ours,
         ),
         Role(to.sql, user, RoleState(login=True, superuser=False, create_role=False, password=credentials.postgres_password), holds_data=True),
         *(Database(to.sql, name, DatabaseState(owner=user), holds_data=True) for name in databases(config)),
+    )
+
+
+def roles(config: Config, external: External, to: Connections) -> tuple[Resource, ...]:
+    """Roles of people and programs, once MLflow's tables are there."""
+    settings = config.postgres
+    return tuple(
+        DatabaseRole(to.sql, each.name, settings.database, settings.user, DbRoleState(each.read_only, each.verifier), holds_data=True)
+        for each in external.roles
     )
 
 
@@ -106,17 +129,15 @@ LimitNOFILE=65536
 
 def _settings(config: Config, facts: Facts) -> str:
     networks = config.postgres.allowed_networks
-    lines = ["# Written by mlflow-onprem from [postgres] of config.toml.", "password_encryption = 'scram-sha-256'"]
-    if networks:
-        lines.append("listen_addresses = '*'")
-    elif not facts.postgres_shared:
-        lines.append("listen_addresses = 'localhost'")
+    lines = ["# Written by mlflow-onprem from [postgres] of config.toml."]
     if facts.postgres_shared:
-        # This cluster served others before us: its memory and its listening addresses stay as its owner set them.
-        return "\n".join(lines) + "\n"
+        # This cluster served others before us: its memory, its addresses and how it keeps others' passwords stay as its owner set them.
+        return "\n".join([*lines, *(["listen_addresses = '*'"] if networks else [])]) + "\n"
+    lines += ["password_encryption = 'scram-sha-256'", f"listen_addresses = '{'*' if networks else 'localhost'}'"]
     shared = max(128, min(facts.memory // MIB // 8, 4096))
     lines += [
         f"port = {config.postgres.port}",
+        f"unix_socket_directories = '{clusters.SOCKETS}'",
         f"shared_buffers = '{shared}MB'",
         f"effective_cache_size = '{max(256, facts.memory // MIB // 3)}MB'",
         "work_mem = '16MB'",
@@ -127,15 +148,21 @@ def _settings(config: Config, facts: Facts) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _access(config: Config) -> str:
-    """pg_hba lines. The first match wins, so the role gets in by these ways alone, whatever stands below."""
+def _access(config: Config, facts: Facts, external: External) -> str:
+    """pg_hba lines. The first match wins, so the role gets in by these ways alone, whatever stands below; our own cluster's administrator too."""
     user, names = config.postgres.user, ",".join(databases(config))
-    tcp = ["127.0.0.1/32", "::1/128", *config.postgres.allowed_networks]
+    # From elsewhere by TLS alone, where the cluster speaks it; every client of PostgreSQL's own library does so unasked.
+    beyond = "hostssl " if cluster_of(facts).ssl else "host   "
+    ways = [*(("host   ", each) for each in LOOPBACK), *((beyond, each) for each in config.postgres.allowed_networks)]
+    people = ",".join(each.name for each in external.roles)
     return "".join(
         [
+            *([] if facts.postgres_shared else ["local  all  postgres  peer\n"]),
             f"local  {names}  {user}  peer map=mlflow-onprem\n",
-            *(f"host   {names}  {user}  {network}  scram-sha-256\n" for network in tcp),
+            *(f"{kind}{names}  {user}  {network}  scram-sha-256\n" for kind, network in ways),
             f"local  all  {user}  reject\n",
             f"host   all  {user}  all  reject\n",
+            *(f"{kind}{config.postgres.database}  {people}  {network}  scram-sha-256\n" for kind, network in ways if people),
+            *([f"local  all  {people}  reject\n", f"host   all  {people}  all  reject\n"] if people else []),
         ]
     )

@@ -90,6 +90,9 @@ class Environment(Base):
         self._add_path(host)
         if cache:
             host.remove(CACHE)
+        # uv leaves a lock of its own in each, which everybody may write (0666 whatever the umask); it does not run in here again.
+        for tree in self._trees():
+            host.remove(f"{tree}/.lock")
         record = {"lock": self.want.lock, "files": fingerprint(host, self.directory)}
         host.write(f"{self.directory}/environment.json", (json.dumps(record) + "\n").encode(), mode=0o644, owner="root", group="root")
 

@@ -90,3 +90,23 @@ def test_no_python_at_all_says_which_one_to_name() -> None:
         Environment("/opt/env", "3.11", "", EnvironmentState("key")).apply(host, None)
     assert 'python = "3.13"' in caught.value.hint
     assert "No download found" in caught.value.output
+
+
+def test_a_lock_of_uvs_own_that_everybody_may_write_does_not_stay() -> None:
+    """With it the environment just made was not as it should be, and every first install failed."""
+    host = FakeHost()
+    host.programs |= dict.fromkeys(("python", "find"), lambda _: Result(0, "/opt/env/lib\n", ""))
+
+    def uv(call: Call) -> Result:
+        if call.argv[1] == "venv":
+            host.put("/opt/env/bin/python", "", 0o755)
+            host.mkdir("/opt/env/lib", mode=0o755, owner="root", group="root")
+            host.put("/opt/mlflow-onprem/python/.lock", "", 0o666)
+        else:
+            host.put("/opt/env/.lock", "", 0o666)
+        return Result(0, "", "")
+
+    host.programs["uv"] = uv
+    made = Environment("/opt/env", "3.11", "", EnvironmentState("key"))
+    made.apply(host, None)
+    assert [path for path in host.nodes if path.endswith(".lock")] == []

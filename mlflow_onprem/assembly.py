@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, urlsplit
 
 from mlflow_onprem import clusters, health, stages
@@ -77,6 +77,8 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
     adopting = adoption.look(host, config, facts, sql)
     if adopting is not None:
         facts = adoption.facts_of(adopting, facts)
+        if host.read(credentials_module.PATH) is None:
+            found = replace(found, mlflow_admin=adoption.administrator(adopting, found.mlflow_admin))
     stack = stages.build(config, found, facts, external, to, _uv())
     if adopting is not None:
         stack = adoption.extend(stack, adopting, config, facts, to)

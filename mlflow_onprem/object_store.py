@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -49,6 +50,7 @@ class ObjectStore(Protocol):
     def remove_key(self, access_key: str) -> None: ...
     def key_works(self, access_key: str, secret_key: Secret, bucket: str) -> bool: ...
     def lacks(self, name: str, bucket: str | None, *, presigned: bool) -> tuple[Lack, ...]: ...
+    def bring(self, bucket: str, name: str, file: Path) -> None: ...
 
 
 class MinioStore:
@@ -158,6 +160,12 @@ class MinioStore:
         from mlflow_onprem.store_contract import try_out
 
         return try_out(self, name, bucket, presigned=presigned)
+
+    def bring(self, bucket: str, name: str, file: Path) -> None:
+        """Make an object the content of a file: sent where it is missing or another, then compared byte for byte. Raises OnPremError."""
+        from mlflow_onprem.store_copy import bring
+
+        self._ask(lambda: bring(self.client(), bucket, name, file))
 
     def keys(self) -> tuple[str, Secret]:
         """The access key and its secret that this store was given."""

@@ -14,12 +14,12 @@ def before_text(adoption: Adoption) -> str:
     return "\n".join([*lines, *(f"  ! {each}" for each in adoption.warnings), "", ""])
 
 
-def after_text(adoption: Adoption) -> list[str]:
+def after_text(adoption: Adoption, warnings: tuple[str, ...]) -> list[str]:
     """Below what install says."""
     head = f"The stack that was built by hand is taken over; what it was lies in {adoption.folder}. Note:"
     return [
         "",
         head,
-        *(f"  ! {each}" for each in adoption.warnings),
+        *(f"  ! {each}" for each in warnings),
         "  ! MLflow's old environment and program files were left where they are; remove them when you like.",
     ]

@@ -6,6 +6,7 @@ import posixpath
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mlflow_onprem.host import Result
@@ -255,6 +256,7 @@ class StoreData:
 
     buckets: set[str] = field(default_factory=set)
     keys: dict[str, tuple[Secret, dict[str, Any]]] = field(default_factory=dict)
+    objects: dict[str, bytes] = field(default_factory=dict)
     lacking: tuple[Lack, ...] = ()
     trials: list[tuple[str, str | None, bool]] = field(default_factory=list)
 
@@ -311,6 +313,10 @@ class FakeStore:
         assert bucket is None or bucket in self.data.buckets
         self.data.trials.append((name, bucket, presigned))
         return self.data.lacking
+
+    def bring(self, bucket: str, name: str, file: Path) -> None:
+        self._let_in()
+        self.data.objects[f"{bucket}/{name}"] = file.read_bytes()
 
     def _let_in(self) -> None:
         self.host.alive()

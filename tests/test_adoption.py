@@ -7,8 +7,8 @@ import json
 import pytest
 
 from mlflow_onprem.host import Result
-from mlflow_onprem.resources.adoption import NOTE, Adopted, ClosedLines, Copy, CopyState, close_lines, is_ours_to_stop, opens_everything
-from mlflow_onprem.resources.processes import Held, family, parse_inodes
+from mlflow_onprem.resources.adoption import NOTE, Adopted, ClosedLines, Copy, CopyState, close_lines, opens_everything
+from mlflow_onprem.resources.processes import family, parse_inodes
 from tests.fakes import FakeHost
 
 HBA = """\
@@ -66,21 +66,6 @@ def test_closing_keeps_the_files_mode_and_owner() -> None:
     found = host.stat(path)
     assert found is not None
     assert (found.mode, found.owner) == (0o640, "postgres")
-
-
-@pytest.mark.parametrize(
-    ("command", "unit", "ours"),
-    [
-        ("/opt/mlflow/bin/python -m uvicorn mlflow.server.fastapi_app:app", "", True),
-        ("/opt/mlflow/bin/python -m uvicorn mlflow.server.fastapi_app:app", "session-3.scope", True),
-        ("/opt/mlflow/bin/python -m uvicorn mlflow.server.fastapi_app:app", "tracking.service", False),
-        ("python3 -m http.server 5000", "", False),
-        ("/opt/mlflow-onprem/environments/current/bin/python -m mlflow_onprem_server", "mlflow.service", False),
-        ("/usr/local/bin/mlflow server", "mlflow.service", True),
-    ],
-)
-def test_only_what_is_clearly_the_hand_built_server_is_stopped(command: str, unit: str, ours: bool) -> None:
-    assert is_ours_to_stop(Held(7, command, "root", unit), "mlflow", "mlflow.service") is ours
 
 
 def test_a_family_is_the_program_above_and_everything_below() -> None:

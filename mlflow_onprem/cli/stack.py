@@ -48,7 +48,7 @@ def install(config: ConfigOption = None, as_json: JsonOption = False, verbose: V
     from mlflow_onprem.commands.client_env import next_steps
     from mlflow_onprem.config_file import load
     from mlflow_onprem.host import LocalHost
-    from mlflow_onprem.stages import kernel
+    from mlflow_onprem.stages import adoption, kernel
 
     loaded, host = load(config), LocalHost()
     with exclusive(), progress.make(verbose=verbose) as shown, interruptible(host, shown) as stop:
@@ -60,8 +60,9 @@ def install(config: ConfigOption = None, as_json: JsonOption = False, verbose: V
         rotate.finish_interrupted(host, loaded.config, shown.event, stop)
         verdicts = health.wait(host, assembly.to.systemd, assembly.probes())
         assembly.close()
-    adopted = [] if assembly.adoption is None else render_adoption.after_text(assembly.adoption)
     less = kernel.remarks(assembly.facts)
+    found = assembly.adoption
+    adopted = [] if found is None else render_adoption.after_text(found, adoption.told(host, found))
     changed = f"{len(report.changed)} changed, {report.unchanged} as wanted, in {report.seconds:.1f} s"
     text = "\n".join(
         [

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from mlflow_onprem.errors import OnPremError
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Base
-from mlflow_onprem.resources.processes import Held, end, holders
-from mlflow_onprem.systemd import Systemd
+from mlflow_onprem.resources.hand_built import SERVES_MLFLOW, SERVES_OBJECTS, Ours, Running, look, may_stop, running, starts_it
+from mlflow_onprem.resources.processes import end, holders
 
 NOTE = "/var/lib/mlflow-onprem/adoption.json"
 MARK = "# closed by mlflow-onprem, which found it open to everybody: "
@@ -34,6 +34,8 @@ class Copy(Base):
     files: tuple[str, ...]
     warnings: tuple[str, ...]
     want: CopyState | None
+    #: More for the note, as JSON: how the hand-built server was called is known only while it runs, and needed by a run that goes on later.
+    found: str = "{}"
 
     @property
     def name(self) -> str:
@@ -56,7 +58,7 @@ class Copy(Base):
             host.write(dump, b"", mode=0o600, owner="postgres", group="postgres")
             argv = ["pg_dump", "--format=custom", f"--port={self.port}", "--lock-wait-timeout=60s", f"--file={dump}", each]
             host.run(argv, user="postgres", timeout=86_400, hint="nothing was changed yet; mend what it says, then run this again")
-        note = json.dumps({"folder": self.folder, "warnings": self.warnings, "done": False})
+        note = json.dumps({"folder": self.folder, "warnings": self.warnings, **json.loads(self.found), "done": False})
         host.write(NOTE, f"{note}\n".encode(), mode=0o600, owner="root", group="root")
 
 
@@ -69,15 +71,14 @@ class HandStartedState:
 
 @dataclass(frozen=True)
 class HandStarted(Base):
-    """A program on one of our ports that was started by hand, or by a unit of the same name as ours: stopped, so that ours can take over.
+    """A hand-built server on one of our ports, or an MLflow on our database: stopped with what keeps it up, so that ours can take over.
 
-    `program` is what its command line must name; anything else there is a stranger and preflight refuses.
+    `program` is mlflow or minio; anything else on the port is a stranger and preflight refuses.
     """
 
     port: int
     program: str
-    systemd: Systemd
-    unit: str
+    ours: Ours
     want: HandStartedState | None = None
 
     @property
@@ -89,23 +90,19 @@ class HandStarted(Base):
         return HandStartedState(", ".join(f"pid {each.pid} as {each.user}" for each in found)) if found else None
 
     def apply(self, host: Host, have: HandStartedState | None) -> None:
-        found = self._found(host)
-        if any(each.unit == self.unit for each in found):
-            self.systemd.act("stop", self.unit)
-        end(host, [each for each in self._found(host) if each.unit != self.unit])
+        end(host, [each.pid for each in self._found(host)], lambda pid: starts_it(host, pid))
 
-    def _found(self, host: Host) -> list[Held]:
-        """Holders that are clearly it: by name, and either of our unit's name while that unit is not ours, or of no unit at all."""
-        return [each for each in holders(host, self.port) if is_ours_to_stop(each, self.program, self.unit)]
+    def _found(self, host: Host) -> list[Running]:
+        on_port = to_stop(host, self.port, self.program)
+        others = running(host, self.ours) if self.program == "mlflow" else []
+        return list({each.pid: each for each in (*on_port, *others)}.values())
 
 
-def is_ours_to_stop(held: Held, program: str, unit: str) -> bool:
-    """Whether a program on our port is clearly what the article had somebody start there."""
-    if program not in held.command:
-        return False
-    if held.unit == unit:
-        return "/opt/mlflow-onprem/" not in held.command
-    return not held.unit or held.unit.startswith(("session-", "user@", "ssh"))
+def to_stop(host: Host, port: int, program: str) -> list[Running]:
+    """Processes of a hand-built server that hold a port."""
+    serves = SERVES_MLFLOW if program == "mlflow" else SERVES_OBJECTS
+    found = (look(host, held.pid) for held in holders(host, port))
+    return [each for each in found if each is not None and may_stop(each, serves)]
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ from mlflow_onprem.sql import Sql, SqlError
 
 @dataclass(frozen=True)
 class RootsState:
-    """Addresses of artifacts that only a client with the store's own keys can use."""
+    """Addresses of artifacts as the old server wrote them: for a client with the store's own keys, or on its disk."""
 
-    addresses_only_for_clients_with_the_stores_keys: int = 0
+    addresses_of_the_old_server: int = 0
 
 
+#: How an address behind a server begins.
+PROXIED = "mlflow-artifacts:"
 #: Where MLflow keeps addresses of artifacts: table, column, and what else must hold.
 PLACES = (
     ("experiments", "artifact_location", ""),
@@ -29,11 +31,14 @@ PLACES = (
 
 @dataclass(frozen=True)
 class ProxiedRoots(Base):
-    """Every address `s3://BUCKET/...` in MLflow's tables is one of the server itself: then clients need nothing but the tracking address."""
+    """No address in MLflow's tables begins as the old server wrote it: `roots` are such beginnings, each with the one of this stack.
+
+    Behind the server itself (`mlflow-artifacts:/`) clients need nothing but the tracking address.
+    """
 
     sql: Sql
     database: str
-    bucket: str
+    roots: tuple[tuple[str, str], ...]
     want: RootsState | None = RootsState()
 
     @property
@@ -44,26 +49,31 @@ class ProxiedRoots(Base):
         if not host.is_root:
             return Unknown("only root may look into PostgreSQL", hidden=True)
         try:
-            return RootsState(sum(self._count(*place) for place in PLACES))
+            return RootsState(sum(count(self.sql, self.database, place, old, new) for place in PLACES for old, new in self.roots))
         except SqlError as failed:
             if failed.unreachable:
                 return Unknown("PostgreSQL is not running here yet")
             raise
 
     def apply(self, host: Host, have: RootsState | None) -> None:
-        for table, column, condition in PLACES:
-            if self._count(table, column, condition):
-                # Only the beginning: what follows the bucket's name is the path behind the server.
-                path = "ltrim(substr({column}, length({root}) + 1), '/')"
-                statement = "UPDATE {table} SET {column} = 'mlflow-artifacts:/' || " + path + " WHERE " + _matches(condition)  # noqa: S608  # constants
-                self.sql.query(self.database, statement, {"table": table, "column": column}, {"root": f"s3://{self.bucket}"})
+        for old, new in self.roots:
+            for place in PLACES:
+                if count(self.sql, self.database, place, old, new):
+                    table, column, condition = place
+                    # Only the beginning: what follows it is the path in the bucket.
+                    path = "ltrim(substr({column}, length({old}) + 1), '/')"
+                    statement = "UPDATE {table} SET {column} = {new} || " + path + " WHERE " + _matches(condition)  # noqa: S608  # constants
+                    self.sql.query(self.database, statement, {"table": table, "column": column}, {"old": old, "new": new})
 
-    def _count(self, table: str, column: str, condition: str) -> int:
-        if not self.sql.query(self.database, "SELECT to_regclass({table})", literals={"table": table})[0][0]:
-            return 0
-        statement = "SELECT count(*) FROM {table} WHERE " + _matches(condition)  # noqa: S608  # constants
-        return int(self.sql.query(self.database, statement, {"table": table, "column": column}, {"root": f"s3://{self.bucket}"})[0][0])
+
+def count(sql: Sql, database: str, place: tuple[str, str, str], old: str, new: str = "") -> int:
+    """How many addresses in one of PLACES begin with `old`, and not with `new`. Raises SqlError."""
+    table, column, condition = place
+    if not sql.query(database, "SELECT to_regclass({table})", literals={"table": table})[0][0]:
+        return 0
+    statement = "SELECT count(*) FROM {table} WHERE " + _matches(condition)  # noqa: S608  # constants
+    return int(sql.query(database, statement, {"table": table, "column": column}, {"old": old, "new": new or " "})[0][0])
 
 
 def _matches(condition: str) -> str:
-    return "({column} = {root} OR starts_with({column}, {root} || '/'))" + condition
+    return "({column} = {old} OR starts_with({column}, {old} || '/')) AND NOT starts_with({column}, {new})" + condition

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mlflow_onprem.errors import OnPremError
@@ -29,7 +29,7 @@ class Held:
 def holders(host: Host, port: int) -> list[Held]:
     """Everybody who listens there."""
     sockets = {f"socket:[{inode}]" for name in ("tcp", "tcp6") for inode in parse_inodes((host.read(f"/proc/net/{name}") or b"").decode(), port)}
-    return [describe(host, pid) for pid in _pids(host) if sockets and sockets & _links(host, pid)]
+    return [describe(host, pid) for pid in all_pids(host) if sockets and sockets & _links(host, pid)]
 
 
 def parse_inodes(text: str, port: int) -> list[str]:
@@ -46,9 +46,9 @@ def describe(host: Host, pid: int) -> Held:
     return Held(pid, command, found.owner if found is not None else "", units[-1] if units else "")
 
 
-def end(host: Host, held: Iterable[Held]) -> None:
-    """Ask these processes, those above them of the same program, and all below to end; kill what is still there after half a minute."""
-    pids = sorted(family(_parents(host), {each.pid for each in held}, lambda pid: "mlflow" in describe(host, pid).command))
+def end(host: Host, members: Iterable[int], same: Callable[[int], bool]) -> None:
+    """Ask these processes, those above them for which `same` holds, and all below to end; kill what is still there after half a minute."""
+    pids = sorted(family(_parents(host), set(members), same))
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in pids:
             host.run(["kill", f"-{number.value}", str(pid)], ok=(0, 1))
@@ -80,7 +80,7 @@ def family(parents: dict[int, int], members: set[int], same: object) -> set[int]
 
 
 def _parents(host: Host) -> dict[int, int]:
-    stats = {pid: (host.read(f"/proc/{pid}/stat") or b"").decode(errors="replace") for pid in _pids(host)}
+    stats = {pid: (host.read(f"/proc/{pid}/stat") or b"").decode(errors="replace") for pid in all_pids(host)}
     # The name in parentheses may hold anything, so it counts from the last one.
     return {pid: int(text.rpartition(")")[2].split()[1]) for pid, text in stats.items() if text}
 
@@ -90,7 +90,8 @@ def _runs(host: Host, pid: int) -> bool:
     return bool(text) and text.rpartition(")")[2].split()[0] != "Z"
 
 
-def _pids(host: Host) -> list[int]:
+def all_pids(host: Host) -> list[int]:
+    """Every process."""
     return [int(name) for name in host.listdir("/proc") if name.isdigit()]
 
 

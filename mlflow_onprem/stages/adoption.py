@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import re
-import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
-from mlflow_onprem import credentials, store_disk
+from mlflow_onprem import credentials
 from mlflow_onprem.config import Config
 from mlflow_onprem.engine import Stack
 from mlflow_onprem.errors import NotVisible, Refused
 from mlflow_onprem.facts import Facts
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Resource
+from mlflow_onprem.resources import old_starts
 from mlflow_onprem.resources.accounts import SystemUser
 from mlflow_onprem.resources.adoption import (
     NOTE,
@@ -27,22 +27,23 @@ from mlflow_onprem.resources.adoption import (
     HandStarted,
     OwnedTree,
     TreeState,
-    is_ours_to_stop,
-    opens_everything,
     stamp,
+    to_stop,
 )  # fmt: skip
-from mlflow_onprem.resources.artifact_addresses import ProxiedRoots
-from mlflow_onprem.resources.processes import holders
+from mlflow_onprem.resources.artifact_addresses import PROXIED, ProxiedRoots
+from mlflow_onprem.resources.artifact_folders import ArtifactFolder, ArtifactFolderState
+from mlflow_onprem.resources.hand_built import Ours, Server, called, running
+from mlflow_onprem.resources.old_starts import OldUnits, StartLines
 from mlflow_onprem.resources.schema import Schema
 from mlflow_onprem.resources.services import Service
+from mlflow_onprem.resources.transplant import Transplant, TransplantState, locations
 from mlflow_onprem.sql import Sql, SqlError
-from mlflow_onprem.stages import minio, postgres
+from mlflow_onprem.stages import adoption_checks, adoption_words, minio, postgres
+from mlflow_onprem.stages.adoption_checks import Folder, Sources
 from mlflow_onprem.stages.connections import Connections
 
 BACKUPS = "/var/backups/mlflow-onprem"
-DEFAULTS = "/etc/default/minio"
 OURS = "Written by mlflow-onprem"
-PATIENCE = 60.0  # seconds for looking at the names of all artifacts
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class Adoption:
     tables: bool
     others: tuple[str, ...]
     warnings: tuple[str, ...]
+    ours: Ours
+    files: tuple[str, ...] = ()
+    server: Server | None = None
+    sources: Sources = field(default_factory=Sources)
+    folders: tuple[Folder, ...] = ()
 
 
 def look(host: Host, config: Config, facts: Facts, sql: Sql) -> Adoption | None:
@@ -66,12 +72,23 @@ def look(host: Host, config: Config, facts: Facts, sql: Sql) -> Adoption | None:
         note = {}
     if note.get("done") or (not note and host.read(credentials.PATH) is not None):
         return None
-    ports = tuple(port for port, program, unit in _ports(config) if any(is_ours_to_stop(each, program, unit) for each in holders(host, port)))
+    ours = _ours(host, config)
+    found = _server(host, ours)
+    server = Server(**note["server"]) if note.get("server") else found
+    ports = tuple(port for port, program in _ports(config) if to_stop(host, port, program))
     buckets = _buckets(config, sql)
     unit = (host.read(minio.UNIT) or b"").decode(errors="replace")
     by_hand = bool(unit) and OURS not in unit and config.minio.mode == "local"
-    if not (note or ports or buckets is not None or by_hand):
+    files = old_starts.files_of(host, ours)
+    if not (note or ports or buckets is not None or by_hand or server or files):
         return None
+    sources = Sources(**{**note["sources"], "names": tuple(note["sources"]["names"])}) if note.get("sources") else Sources()
+    places = _locations(config, sql)
+    if server is not None and not note:
+        sources = adoption_checks.check_server(host, server, config, tables=buckets is not None)
+        places = locations(host, sources.tracking) if sources.tracking else places
+        adoption_checks.check_artifacts(host, server, config, places)
+    adoption_checks.check_store(host, config)
     foreign = sorted((buckets or set()) - {config.minio.bucket})
     if foreign and config.minio.bucket not in (buckets or set()):
         raise Refused(
@@ -79,9 +96,22 @@ def look(host: Host, config: Config, facts: Facts, sql: Sql) -> Adoption | None:
             f'set bucket = "{foreign[0]}" in [minio] of /etc/mlflow-onprem/config.toml, then run this again',
         )
     others = _others(config, sql)
+    known = [Folder(each["path"], tuple(each["spellings"]), each["prefix"]) for each in note.get("places", [])]
+    folders = tuple(known) if note else tuple(each for each in adoption_checks.folders(server, places) if host.stat(each.path) is not None)
     # What was found at the first look: half-way through, some of it is mended already.
-    warnings = tuple(note.get("warnings") or _warnings(host, config, facts, unit if by_hand else "", foreign, others))
-    return Adoption(note.get("folder") or f"{BACKUPS}/adoption-{stamp()}", ports, buckets is not None, others, warnings)
+    news = (
+        *adoption_words.starts(host, ours, sources, folders),
+        *adoption_words.warnings(host, config, facts, unit if by_hand else "", foreign, others),
+    )
+    warnings = tuple(note.get("warnings") or news)
+    folder = note.get("folder") or f"{BACKUPS}/adoption-{stamp()}"
+    return Adoption(folder, ports, buckets is not None, others, warnings, ours, files, server, sources, folders)
+
+
+def told(host: Host, adoption: Adoption) -> tuple[str, ...]:
+    """What a person must hear after it, with what only came out on the way."""
+    note = json.loads(host.read(NOTE) or b"{}")
+    return tuple(note.get("warnings") or adoption.warnings)
 
 
 def facts_of(adoption: Adoption, facts: Facts) -> Facts:
@@ -93,13 +123,15 @@ def extend(stack: Stack, adoption: Adoption, config: Config, facts: Facts, to: C
     """The same lists with the adoption's own resources at the places where they have to happen."""
     first, lanes, last = list(stack.first), {name: list(lane) for name, lane in stack.lanes.items()}, list(stack.last)
     cluster = postgres.cluster_of(facts)
-    files = (minio.UNIT, DEFAULTS, cluster.conf, cluster.hba, cluster.ident)
+    files = (minio.UNIT, adoption_words.DEFAULTS, cluster.conf, cluster.hba, cluster.ident, *adoption.files)
     databases = (config.postgres.database,) if adoption.tables and config.postgres.mode == "local" else ()
     kept = CopyState("a dump of the database and every file that is replaced" if databases else "every file that is replaced")
     # The state folder has to be there for the note; it is the last of the folders.
     at = next(at for at, each in enumerate(first) if each.name == "directory:/var/lib/mlflow-onprem") + 1
-    hand = [HandStarted(port, program, to.systemd, unit) for port, program, unit in _ports(config)]
-    first[at:at] = [Copy(adoption.folder, databases, config.postgres.port, files, adoption.warnings, kept), *hand]
+    hand = [HandStarted(port, program, adoption.ours) for port, program in _ports(config)]
+    found = json.dumps({"server": adoption.server and adoption.server.values(), **_kept(adoption)})
+    copy = Copy(adoption.folder, databases, config.postgres.port, tuple(dict.fromkeys(files)), adoption.warnings, kept, found)
+    first[at:at] = [copy, OldUnits(to.systemd, adoption.folder, adoption.ours), StartLines(adoption.folder, adoption.ours), *hand]
     if config.minio.mode == "local":
         lane = lanes["object store"]
         trees = [OwnedTree(folder, "minio", TreeState("minio")) for folder in minio.data_folders(config.minio) if folder]
@@ -109,12 +141,54 @@ def extend(stack: Stack, adoption: Adoption, config: Config, facts: Facts, to: C
         block = next(each for each in lane if each.name == f"block:{cluster.hba}")
         _insert(lane, [ClosedLines(cluster.hba, adoption.others)], after=block)
     last = [dataclasses.replace(each, may_migrate=True) if isinstance(each, Schema) else each for each in last]
-    if config.mlflow.artifacts != "direct" and config.postgres.mode == "local":
+    if config.postgres.mode == "local":
         schema = next(each for each in last if isinstance(each, Schema))
-        _insert(last, [ProxiedRoots(to.sql, config.postgres.database, config.minio.bucket)], after=schema)
+        _insert(last, [*_folders(adoption, config, to), ProxiedRoots(to.sql, config.postgres.database, _roots(adoption, config))], after=schema)
+    schema = next(each for each in last if isinstance(each, Schema))
+    _insert(last, _transplants(adoption, schema), after=schema)
     service = next(each for each in last if isinstance(each, Service) and each.unit == "mlflow.service")
     _insert(last, [Adopted()], after=service)
     return Stack(tuple(first), {name: tuple(lane) for name, lane in lanes.items()}, tuple(last))
+
+
+def _folders(adoption: Adoption, config: Config, to: Connections) -> list[Resource]:
+    """Folders of artifacts on the disk, each for the bucket."""
+    database, bucket = config.postgres.database, config.minio.bucket
+    return [
+        ArtifactFolder(to.store, to.sql, database, bucket, each.path, each.spellings, each.prefix, ArtifactFolderState(bucket))
+        for each in adoption.folders
+    ]
+
+
+def _roots(adoption: Adoption, config: Config) -> tuple[tuple[str, str], ...]:
+    """How addresses of artifacts begin in the old server's tables, and in ours."""
+    direct = config.mlflow.artifacts == "direct"
+    ours = f"s3://{config.minio.bucket}/" if direct else "mlflow-artifacts:/"
+    bucket = () if direct else ((f"s3://{config.minio.bucket}", ours),)
+    disk = ((spelling, f"{ours}{each.prefix}") for each in adoption.folders for spelling in each.spellings if spelling != PROXIED)
+    # Objects that the old server kept below a prefix of the bucket are found there by ours too.
+    prefix = adoption_checks.prefix_in_bucket(adoption.server)
+    return (*bucket, *disk, *(((PROXIED, f"mlflow-artifacts:/{prefix}"),) if prefix else ()))
+
+
+def _transplants(adoption: Adoption, schema: Schema) -> list[Resource]:
+    sources = {"tracking": adoption.sources.tracking, "accounts": adoption.sources.accounts}
+    return [Transplant(what, path, schema.python, schema.environment, TransplantState(path)) for what, path in sources.items() if path]
+
+
+def administrator(adoption: Adoption, name: str) -> str:
+    """What our administrator is called: beside accounts that come along, one of which may have that name, another one."""
+    return name if name not in adoption.sources.names else next(each for each in _names(name) if each not in adoption.sources.names)
+
+
+def _names(name: str) -> Iterator[str]:
+    yield f"onprem-{name}"
+    yield from (f"onprem-{name}-{number}" for number in itertools.count(2))
+
+
+def _kept(adoption: Adoption) -> dict[str, Any]:
+    """What the note keeps for a run that goes on: half-way through, the tables may tell something else, or nothing."""
+    return {"sources": dataclasses.asdict(adoption.sources), "places": [dataclasses.asdict(each) for each in adoption.folders]}
 
 
 def _insert(items: list[Resource], more: Iterable[Resource], *, after: Resource) -> None:
@@ -122,12 +196,31 @@ def _insert(items: list[Resource], more: Iterable[Resource], *, after: Resource)
     items[at:at] = more
 
 
-def _ports(config: Config) -> tuple[tuple[int, str, str], ...]:
-    """Each port with the program that the article had started there, and our unit of it."""
-    store = (
-        ((config.minio.port, "minio", "minio.service"), (config.minio.console_port, "minio", "minio.service")) if config.minio.mode == "local" else ()
-    )
-    return ((config.mlflow.port, "mlflow", "mlflow.service"), *store)
+def _ports(config: Config) -> tuple[tuple[int, str], ...]:
+    """Each port with the program that somebody would have started there."""
+    store = ((config.minio.port, "minio"), (config.minio.console_port, "minio")) if config.minio.mode == "local" else ()
+    return ((config.mlflow.port, "mlflow"), *store)
+
+
+def _ours(host: Host, config: Config) -> Ours:
+    local = config.minio.mode == "local"
+    stores = (each for port, program in _ports(config) if program == "minio" for each in to_stop(host, port, program)) if local else ()
+    objects = tuple(sorted({each.unit for each in stores if each.has_its_own_unit and not each.manager}))
+    database = config.postgres.database if config.postgres.mode == "local" else ""
+    return Ours(config.mlflow.port, database, ("mlflow.service", *(["minio.service"] if local else [])), objects)
+
+
+def _server(host: Host, ours: Ours) -> Server | None:
+    """How the MLflow that has to give way was called. Raises Refused where something would start it again."""
+    found = running(host, ours)
+    for each in found:
+        if each.keeper:
+            raise Refused(
+                f"MLflow runs here in {each.keeper} (pid {each.pid}), which starts it again whenever it ends",
+                "stop it there for good (`docker update --restart=no` and `docker stop`, `supervisorctl stop` and its line in /etc/supervisor), "
+                "then run this again; or give ours another port and database: [mlflow] port, [postgres] database",
+            )
+    return called(host, found) if found else old_starts.written_server(host, ours)
 
 
 def _buckets(config: Config, sql: Sql) -> set[str] | None:
@@ -141,6 +234,17 @@ def _buckets(config: Config, sql: Sql) -> set[str] | None:
         return None
 
 
+def _locations(config: Config, sql: Sql) -> list[str]:
+    """Where experiments of a hand-built MLflow in our database keep their artifacts."""
+    if config.postgres.mode != "local":
+        return []
+    try:
+        rows = sql.query(config.postgres.database, "SELECT DISTINCT artifact_location FROM experiments WHERE artifact_location IS NOT NULL")
+    except SqlError:
+        return []
+    return [str(location) for (location,) in rows]
+
+
 def _others(config: Config, sql: Sql) -> tuple[str, ...]:
     if config.postgres.mode != "local":
         return ()
@@ -150,41 +254,3 @@ def _others(config: Config, sql: Sql) -> tuple[str, ...]:
     except SqlError:
         return ()
     return tuple(str(name) for (name,) in rows if name not in postgres.databases(config))
-
-
-def _hidden(host: Host, config: Config) -> Iterable[str]:
-    """Files that no listing shows: whoever looks at the adopted stack would miss them, and think it was us."""
-    until = time.monotonic() + PATIENCE
-    try:
-        folder = store_disk.bucket_folder(host.local(config.minio.data_dir), config.minio.bucket) if config.minio.mode == "local" else None
-        keys = store_disk.keys(folder) if folder is not None else iter(())
-        found = list(store_disk.overlaps(itertools.takewhile(lambda _: time.monotonic() < until, keys)))
-    except OSError:
-        return
-    if found:
-        hider, key = found[0]
-        yield (
-            f"{len(found)} artifacts are in no listing of the object store, because a file has the name of their folder ({key}, behind {hider}); "
-            "they stay, and can be read by their names. `sudo mlflow-onprem doctor` lists them after the installation and says what to do."
-        )
-
-
-def _warnings(host: Host, config: Config, facts: Facts, unit: str, foreign: list[str], others: tuple[str, ...]) -> Iterable[str]:
-    settings = unit + (host.read(DEFAULTS) or b"").decode(errors="replace")
-    if unit and ("minioadmin" in settings or "MINIO_ROOT_USER" not in settings):
-        yield "the object store ran with minioadmin:minioadmin; new passwords are in force now. Whoever used that account has to ask you for a key."
-    if unit and re.search(r"^User=root|^(?!.*User=)", unit, re.MULTILINE):
-        yield "the object store ran as root; it runs as minio now, and its data folder belongs to that account."
-    hba = (host.read(postgres.cluster_of(facts).hba) or b"").decode(errors="replace")
-    if any(opens_everything(line) for line in hba.splitlines()):
-        kept = f"; what it gave to {', '.join(others)} is kept" if others else ""
-        yield f"PostgreSQL let every account in from every address; that line of pg_hba.conf is a comment now{kept}."
-    if others:
-        yield f"PostgreSQL holds {', '.join(others)} too: it listens on the network as before, and its settings stay its owner's."
-    elif config.postgres.mode == "local" and hba and not config.postgres.allowed_networks:
-        yield "PostgreSQL is reached from this host alone now; [postgres] allowed_networks opens it to networks you name."
-    yield from _hidden(host, config)
-    if foreign:
-        yield f"some experiments keep their artifacts in other buckets ({', '.join(foreign)}): they stay as they are, and clients need keys for them."
-    if config.mlflow.auth.enabled:
-        yield "MLflow asks for an account now: sudo mlflow-onprem client-env, and `user add` for everybody else."

@@ -84,8 +84,7 @@ def test_a_store_that_lacks_something_is_refused_by_name(host: HostFactory, boot
     assert failed.code == 1
     assert "cannot do 1 thing that this stack needs" in failed.err
     assert "keys are checked (nobody reads artifacts without a key): it lets somebody in who does not know the secret key" in failed.err
-    assert steps.psql(server, "SELECT count(*) FROM pg_tables WHERE tablename = 'runs'", "mlflow") == "0", "nothing was built on it"
-    assert server.run(["systemctl", "is-active", "mlflow"], ok=steps.ANY).code != 0
+    assert server.run(["systemctl", "cat", "mlflow"], ok=steps.ANY).code != 0, "nothing was built on it"
 
     digest = server.run(["sha256sum", "/usr/bin/true"]).out.split()[0]
     failed = steps.attempt(server, f'[minio]\nurl = "/usr/bin/true"\nsha256 = "{digest}"\n')

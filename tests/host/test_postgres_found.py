@@ -23,7 +23,7 @@ def server(module_host: HostFactory) -> Sandbox:
 
 
 def sh(server: Sandbox, script: str) -> str:
-    return server.run(["sh", "-ec", script], timeout=120).out
+    return server.run(["sh", "-ec", script], timeout=600).out
 
 
 def refused(server: Sandbox) -> str:

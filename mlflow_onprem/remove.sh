@@ -33,7 +33,7 @@ remove() {
 # Of what came with us, that which nothing else on this host needs: apt says which.
 remove_packages() {
     [ -s "$state/packages-brought" ] || return 0
-    export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+    export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 APT_LISTCHANGES_FRONTEND=none APT_LISTBUGS_FRONTEND=none
     for package in python3 python3-venv; do
         ! grep -qx "$package" "$state/packages-brought" || apt-mark auto "$package" >/dev/null
     done

@@ -24,7 +24,14 @@ APT = [
 #: A download that waits for a lock would look like one that stands still: there apt gives up at once, and we try again.
 _AT_ONCE = ["-o", "DPkg::Lock::Timeout=0"]
 #: needrestart is kept out altogether: its automatic mode would restart services that are not ours in the middle of an installation.
-QUIET = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "NEEDRESTART_MODE": "l", "APT_LISTCHANGES_FRONTEND": "none"}
+#: apt-listbugs would ask a person about bugs, and ends apt where it cannot reach Debian's bug tracker.
+QUIET = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    "NEEDRESTART_SUSPEND": "1",
+    "NEEDRESTART_MODE": "l",
+    "APT_LISTCHANGES_FRONTEND": "none",
+    "APT_LISTBUGS_FRONTEND": "none",
+}
 HINT = "run `sudo apt-get update && sudo apt-get install --fix-broken` by hand to see what apt minds"
 
 

@@ -74,6 +74,7 @@ def test_one_run_for_all_that_asks_nothing_keeps_conffiles_and_restarts_nobody()
     assert call.argv[-2:] == ("postgresql-15", "python3.11")
     assert {"--no-install-recommends", "Dpkg::Options::=--force-confold", "-y"} <= set(call.argv)
     assert (call.env["DEBIAN_FRONTEND"], call.env["NEEDRESTART_SUSPEND"]) == ("noninteractive", "1")
+    assert (call.env["APT_LISTCHANGES_FRONTEND"], call.env["APT_LISTBUGS_FRONTEND"]) == ("none", "none")
 
 
 def test_old_or_missing_lists_are_fetched_first() -> None:

@@ -12,8 +12,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from mlflow_onprem import public_names
 
-PYTHONS = ("3.10", "3.11", "3.12", "3.13")
-
 
 def _plain_path(text: str) -> str:
     """An absolute path that systemd, a shell and MinIO all read as one word."""
@@ -166,7 +164,7 @@ class MlflowSection(Section):
     """[mlflow]: the tracking server."""
 
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "3.17.2"
-    python: Literal["3.10", "3.11", "3.12", "3.13"] = "3.11"
+    python: Literal["auto", "3.10", "3.11", "3.12", "3.13"] = "auto"
     bind: Address = "0.0.0.0"  # noqa: S104  # it serves the network; accounts are on by default
     port: Port = 5000
     hosts: tuple[Annotated[str, AfterValidator(public_names.host)], ...] = ()

@@ -7,12 +7,11 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mlflow_onprem import addresses, clusters
+from mlflow_onprem import addresses, clusters, pythons
 from mlflow_onprem.clusters import Cluster
 from mlflow_onprem.errors import CommandFailed, NotVisible, Refused
 from mlflow_onprem.exit_status import no_user_namespaces
 from mlflow_onprem.host import Host
-from mlflow_onprem.resources.apt import candidate
 
 #: PostgreSQL of each distribution release.
 DISTRIBUTION_POSTGRES = {"jammy": 14, "noble": 16, "bookworm": 15, "trixie": 17}
@@ -34,6 +33,7 @@ class Facts:
     `private_users`: user namespaces can be made here, which PrivateUsers in our units needs.
     `cluster` is the one to use, there or still to be made (None: the usual one of `postgres_version`). `postgres_shared` is True where it was
     there before us: then its settings are not ours. `postgres_made` is True where there was none and we made it.
+    `python_why`: one line where "auto" took another than 3.11.
     `locks` are requirement sets of the administrator's own: (version of MLflow, hash-locked text).
     """
 
@@ -50,6 +50,8 @@ class Facts:
     users_before: tuple[str, ...] = ()
     locks: tuple[tuple[str, str], ...] = ()
     private_users: bool = True
+    python_version: str = pythons.PREFERRED
+    python_why: str = ""
 
 
 def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_port: int) -> Facts:
@@ -60,6 +62,7 @@ def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_por
     if machine not in ARCHITECTURES:
         raise Refused(f"this machine is {machine}; x86_64 and aarch64 are supported")
     chosen = choose(host, wanted_postgres, postgres_port)
+    interpreter = pythons.choose(host, python)
     memory = parse_meminfo((host.read("/proc/meminfo") or b"").decode())
     cores = len(re.findall(rb"^processor\s*:", host.read("/proc/cpuinfo") or b"", re.MULTILINE)) or 1
     return Facts(
@@ -68,7 +71,7 @@ def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_por
         names=_names(host),
         cores=cores,
         memory=memory,
-        python=_python(host, python),
+        python=interpreter.source,
         postgres_version=chosen.cluster.version,
         postgres_shared=chosen.shared,
         cluster=chosen.cluster,
@@ -76,6 +79,8 @@ def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_por
         users_before=_users_before(host),
         locks=own_locks(host),
         private_users=_private_users(host),
+        python_version=interpreter.version,
+        python_why=interpreter.why,
     )
 
 
@@ -158,19 +163,6 @@ def _is_there(host: Host, path: str) -> bool:
         return host.stat(path) is not None
     except NotVisible:
         return False
-
-
-def _python(host: Host, version: str) -> str:
-    path = f"/usr/bin/python{version}"
-    if host.stat(path) is not None:
-        try:
-            # A release candidate (Ubuntu 22.04's universe has 3.11.0rc1) is not a Python to run a service on.
-            if re.fullmatch(r"Python \d+\.\d+\.\d+\+?", host.run([path, "--version"]).out.strip()):
-                return path
-        except CommandFailed:
-            pass
-    offered = candidate(host, f"python{version}")
-    return "apt" if offered is not None and "rc" not in offered else "uv"
 
 
 def _names(host: Host) -> tuple[str, ...]:

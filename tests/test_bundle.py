@@ -48,7 +48,7 @@ def test_a_program_is_known_by_its_digest() -> None:
 def test_a_release_without_the_configured_python_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "bundle.tar"
     with pytest.raises(ConfigError, match=r"jammy has Python 3\.10"):
-        command.create(LocalHost(), Config(), target, "jammy", "amd64", lambda _: None)
+        command.create(LocalHost(), Config(mlflow=MlflowSection(python="3.11")), target, "jammy", "amd64", lambda _: None)
     with pytest.raises(ConfigError, match="no bundle for focal"):
         command.create(LocalHost(), Config(mlflow=MlflowSection(python="3.10")), target, "focal", "amd64", lambda _: None)
     assert not target.exists()

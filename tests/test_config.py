@@ -62,7 +62,7 @@ def test_the_contracts_defaults() -> None:
         "mlflow_user",
         (),
     )
-    assert (config.mlflow.bind, config.mlflow.port, config.mlflow.python, config.mlflow.artifacts) == ("0.0.0.0", 5000, "3.11", "proxied")
+    assert (config.mlflow.bind, config.mlflow.port, config.mlflow.python, config.mlflow.artifacts) == ("0.0.0.0", 5000, "auto", "proxied")
     assert (config.mlflow.workers, config.mlflow.jobs, config.mlflow.auth.enabled) == ("auto", False, True)
 
 
@@ -207,7 +207,7 @@ REFUSED = {
     "PostgreSQL's own role": ('[postgres]\nuser = "postgres"', "postgres.user: must be a plain PostgreSQL name"),
     "a name of PostgreSQL's": ('[postgres]\nuser = "pg_monitor"', "postgres.user: must be a plain PostgreSQL name"),
     "one database for both": ('[postgres]\ndatabase = "mlflow_auth"', "mlflow.auth.database must differ from postgres.database"),
-    "a version of Python we have no lock for": ('[mlflow]\npython = "3.9"', "mlflow.python: must be '3.10'"),
+    "a version of Python we have no lock for": ('[mlflow]\npython = "3.9"', "mlflow.python: must be 'auto', '3.10'"),
     "a version that is none": ('[mlflow]\nversion = "latest"', "mlflow.version: "),
     "a host with a scheme": ('[mlflow]\nhosts = ["http://mlflow.example"]', "mlflow.hosts: must be a host name"),
     "a host with a wildcard": ('[mlflow]\nhosts = ["*"]', "mlflow.hosts: must be a host name"),

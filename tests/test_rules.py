@@ -28,7 +28,7 @@ LAYERS = (
     ("exit_status", "sql", "object_store", "systemd", "download", "package_data", "resources", "store_contract"),
     ("public_names",),
     ("config", "config_file"),
-    ("addresses", "credentials", "db_roles", "facts", "engine", "health"),
+    ("addresses", "credentials", "db_roles", "pythons", "facts", "engine", "health"),
     ("stages",),
     ("assembly",),
     ("preflight_postgres",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -11,15 +12,20 @@ from typing import Any
 
 import pytest
 
-from mlflow_onprem.commands.sandbox import parse_account
+from mlflow_onprem.commands.sandbox import from_source, parse_account
 from mlflow_onprem.errors import CommandFailed, ConfigError, OnPremError, Refused
 from mlflow_onprem.host import LocalHost, Result
 from mlflow_onprem.resources import minio_source
-from mlflow_onprem.sandbox import layers, machine, network, process, product
+from mlflow_onprem.sandbox import keyrings, layers, machine, network, process, product
 from mlflow_onprem.sandbox import spec as specs
 from mlflow_onprem.sandbox.layers import Layer
 from mlflow_onprem.sandbox.machine import Source
 from mlflow_onprem.sandbox.spec import Spec
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 DEB822 = """\
 Types: deb deb-src
@@ -69,7 +75,7 @@ def test_another_release_comes_from_the_same_archives() -> None:
 
 
 def test_ubuntu_is_not_taken_from_debians_archives() -> None:
-    assert machine.apt_lines(machine.parse_deb822(DEB822), "jammy") == []
+    assert {line.split()[1] for line in machine.apt_lines(machine.parse_deb822(DEB822), "jammy")} == {machine.UBUNTU}
     assert machine.apt_lines(machine.parse_list(ONE_LINE), "noble") == ["deb http://mirror.test/ubuntu noble main universe"]
 
 
@@ -336,3 +342,50 @@ def test_a_failed_build_leaves_nothing_and_says_what_to_set(tmp_path: Path, buil
         minio_source.build(host, "/opt/minio")
     assert "GOPROXY" in failed.value.hint
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[mlflow]\nport = 5001\n",
+        "[mlflow]\nport = 5001",
+        '[minio]\ndistribution = "silo"\nport = 9100\n[mlflow]\nport = 5001\n',
+        "[mlflow]\nport = 5001\n\n[ minio ] # the store\nport = 9100",
+        "[minio]",
+    ],
+)
+def test_a_configuration_with_the_store_from_source(text: str) -> None:
+    """Whatever stands in it stays, in its section."""
+    before, after = tomllib.loads(text), tomllib.loads(from_source(text))
+    assert after["minio"].pop("distribution") == "source"
+    before.get("minio", {}).pop("distribution", None)
+    assert after == {"minio": {}, **before}
+
+
+def test_ubuntus_archive_on_a_machine_of_debian() -> None:
+    """It is named nowhere there, and its place is known."""
+    debian = machine.parse_list("deb http://deb.debian.org/debian bookworm main\n")
+    assert machine.apt_lines(debian, "noble")[0] == f"deb {machine.UBUNTU} noble main universe"
+    assert machine.apt_lines(debian, "noble", "http://mirror.example/ubuntu")[0].startswith("deb http://mirror.example/ubuntu noble")
+    ubuntu = machine.parse_list("deb http://own.example/ubuntu jammy main\n")
+    assert machine.apt_lines(ubuntu, "noble") == ["deb http://own.example/ubuntu noble main"]
+
+
+def test_ubuntus_keys_are_the_ones_we_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Builder(tmp_path, "", None)
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(keyrings, "candidate", lambda *_: None)
+
+    def fetch(url: str, target: Path, digest: str, _: object) -> None:
+        asked.append((url, digest))
+        target.with_name("unpacked").joinpath("usr/share/keyrings").mkdir(parents=True)
+        target.with_name("unpacked").joinpath("usr/share/keyrings/ubuntu-archive-keyring.gpg").write_text("keys")
+
+    monkeypatch.setattr(keyrings, "fetch", fetch)
+    state = tmp_path / "state"
+    path = keyrings.ensure(host, "ubuntu", state, ["deb http://mirror.example/ubuntu noble main"])
+    assert Path(path).read_text() == "keys"
+    assert asked == [(f"http://mirror.example/ubuntu/{keyrings.PINNED[0]}", keyrings.PINNED[1])]
+    assert keyrings.ensure(host, "ubuntu", state, []) == path
+    assert len(asked) == 1

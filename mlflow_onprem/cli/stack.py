@@ -34,7 +34,10 @@ def plan(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     found = engine.plan(host, assembly.stack)
     assembly.close()
     before = "" if assembly.adoption is None else render_adoption.before_text(assembly.adoption)
-    body = render.plan_json(found) | ({} if assembly.adoption is None else {"warnings": list(assembly.adoption.warnings)})
+    notes = [assembly.facts.python_why] if any(each.resource.startswith("environment:") for each in found.changes) else []
+    before += "".join(f"{note}\n\n" for note in notes if note)
+    body = render.plan_json(found) | {"notes": [note for note in notes if note]}
+    body |= {} if assembly.adoption is None else {"warnings": list(assembly.adoption.warnings)}
     emit("plan", body, before + render.plan_text(found), as_json=as_json)
     return ExitCode.CHANGES if found.changes else ExitCode.OK
 

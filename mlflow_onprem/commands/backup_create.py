@@ -172,7 +172,7 @@ def publish(making: _Making) -> Manifest:
         # What runs here, which is not what the configuration wants between an edit of it and the upgrade.
         mlflow=environment.rpartition("-")[0] or config.mlflow.version,
         lock=environment,
-        python=config.mlflow.python,
+        python=facts.python_version,
         object_store=(work.host.readlink("/opt/mlflow-onprem/object-store/current") or "external") if config.minio.mode == "local" else "external",
         postgres=work.server.version(),
         bucket=work.bucket.name,

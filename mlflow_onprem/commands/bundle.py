@@ -25,7 +25,7 @@ from mlflow_onprem.host import LocalHost
 from mlflow_onprem.package_data import names, read
 from mlflow_onprem.resources import bundle, minio_source
 from mlflow_onprem.resources.binary import Build
-from mlflow_onprem.sandbox import machine, product
+from mlflow_onprem.sandbox import keyrings, machine, product
 from mlflow_onprem.stages import minio, mlflow
 
 #: Python of each distribution release, and the glibc its wheels may ask for (2.N).
@@ -58,7 +58,7 @@ def create(host: LocalHost, config: Config, target: Path, release: str, architec
     if release not in PYTHONS:
         raise ConfigError(f"there is no bundle for {release}", f"choose one of {', '.join(PYTHONS)}")
     python = PYTHONS[release]
-    if config.mlflow.python != python:
+    if config.mlflow.python not in ("auto", python):
         raise ConfigError(
             f"mlflow.python is {config.mlflow.python}, and {release} has Python {python}: without a network there is no other",
             f'set python = "{python}" in [mlflow], here and on that host',
@@ -120,12 +120,7 @@ def _packages(host: LocalHost, config: Config, root: Path, release: str, archite
             f"apt of this machine knows no archive of {release}",
             "name a mirror that this machine reaches: MLFLOW_ONPREM_SANDBOX_MIRROR=http://... (or run this on a machine of that distribution)",
         )
-    keyring = machine.KEYRINGS[machine.family(release)]
-    if host.stat(keyring) is None:
-        name = Path(keyring).stem.removesuffix("-keyring").split("-")[0]
-        raise OnPremError(
-            f"{keyring} is missing, so the archive cannot be trusted", f"sudo apt-get install {name}-archive-keyring (Ubuntu: ubuntu-keyring)"
-        )
+    keyring = keyrings.ensure(host, machine.family(release), root, lines)
     with tempfile.TemporaryDirectory(dir=root.parent) as folder:
         apt = Path(folder)
         for name in ("lists/partial", "archives/partial", "state", "etc"):

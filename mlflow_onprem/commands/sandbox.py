@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlflow_onprem.config import MinioSection
 from mlflow_onprem.errors import OnPremError, Refused
 from mlflow_onprem.host import LocalHost
 from mlflow_onprem.resources import minio_source
@@ -82,7 +84,7 @@ def up(
 ) -> Up:
     """Make a sandbox, or bring the one of that name up to date: boot it, run this checkout's bootstrap and install inside.
 
-    `config`: a configuration file for it; without one everything is at its default, the object store built from source where its download cannot be
+    `config`: a configuration file for it; without one everything is at its default. The store is built from source where its download cannot be
     reached. Raises OnPremError with what failed inside and its last lines.
     """
     began = time.monotonic()
@@ -162,22 +164,42 @@ def parse_account(text: str) -> Account:
 
 def _configuration(host: LocalHost, config: Path | None, on_progress: Progress) -> tuple[str, Path | None, tuple[str, ...]]:
     """The configuration's text, the built store that goes with it, and what to tell the person."""
-    from mlflow_onprem import download
-    from mlflow_onprem.stages.minio import SILO
+    from mlflow_onprem import config_file, download
+    from mlflow_onprem.stages import minio
 
+    text = ""
     if config is not None:
         try:
-            return config.read_text(), None, ()
+            text = config.read_text()
         except OSError as failed:
             raise Refused(f"{config} cannot be read: {failed.strerror}") from failed
-    url = SILO["arm64" if os.uname().machine == "aarch64" else "amd64"].url
+    wanted = config_file.load(str(config), {}).config.minio if config is not None else MinioSection()
+    if wanted.mode == "external" or wanted.url is not None:
+        return text, None, ()
+    if wanted.distribution == "source":
+        return text, store_from_source(host, on_progress), ()
+    stores = minio.SILO if wanted.distribution == "silo" else minio.MINIO
     try:
-        download.probe(url)
+        download.probe(stores["arm64" if os.uname().machine == "aarch64" else "amd64"].url)
     except OnPremError as failed:
-        note = f"the default object store cannot be downloaded here ({failed.message}); the sandbox gets MinIO built from source"
+        which = "the default object store" if wanted.distribution == "silo" else f'the object store "{wanted.distribution}"'
+        note = f"{which} cannot be downloaded here ({failed.message}); the sandbox gets MinIO built from source"
         on_progress(note)
-        return SOURCE, store_from_source(host, on_progress), (note,)
-    return "", None, ()
+        return from_source(text), store_from_source(host, on_progress), (note,)
+    return text, None, ()
+
+
+def from_source(text: str) -> str:
+    """The same configuration with `distribution = "source"` in [minio], which may have the key, the section, or neither."""
+    setting = 'distribution = "source"\n'
+    header = re.search(r"(?m)^[ \t]*\[[ \t]*minio[ \t]*\][^\n]*(\n|\Z)", text)
+    if header is None:
+        return f"{text.rstrip()}\n[minio]\n{setting}".lstrip()
+    rest = text[header.end() :]
+    following = re.search(r"(?m)^[ \t]*\[", rest)
+    own = rest[: following.start()] if following else rest
+    kept = re.sub(r"(?m)^[ \t]*distribution[ \t]*=.*\n?", "", own)
+    return f"{text[: header.end()].rstrip()}\n{setting}{kept}{rest[len(own) :]}"
 
 
 def _check_forwarding(host: LocalHost) -> None:

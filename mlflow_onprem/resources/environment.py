@@ -27,7 +27,7 @@ HINT = (
 )
 NO_PYTHON = (
     "no Python {version} is on this host or in its package lists, and the standalone one could not be fetched; set `python` in [mlflow] of "
-    '/etc/mlflow-onprem/config.toml to the version that `python3 --version` prints (3.10 to 3.13), for example python = "{other}"'
+    '/etc/mlflow-onprem/config.toml to the version that `python3 --version` prints (3.10 to 3.13), for example python = "{other}"; {hint}'
 )
 
 
@@ -42,7 +42,10 @@ class EnvironmentState:
 
 @dataclass(frozen=True)
 class Environment(Base):
-    """`directory` with Python `python` (a path, or a version that uv fetches), the locked packages and `extra` ones; `path` is importable, too."""
+    """`directory` with Python `python` (a path, or a version that uv fetches), the locked packages and `extra` ones; `path` is importable, too.
+
+    `why` is said when it is made: why it has this Python, where that is not the usual one.
+    """
 
     directory: str
     python: str
@@ -51,6 +54,7 @@ class Environment(Base):
     extra: tuple[str, ...] = ()
     path: str = ""
     uv: str = "uv"
+    why: str = ""
 
     @property
     def name(self) -> str:
@@ -75,6 +79,8 @@ class Environment(Base):
         host.remove(self.directory)
         if self.want is None:
             return
+        if self.why:
+            host.say(self.why)
         cache = {} if "UV_CACHE_DIR" in os.environ else {"UV_CACHE_DIR": CACHE}
         self._venv(host, cache)
         lock = f"{self.directory}/requirements.txt"
@@ -112,7 +118,9 @@ class Environment(Base):
             if self.python.startswith("/"):
                 raise
             other = re.sub(r"^Python (\d+\.\d+).*", r"\1", host.run(["python3", "--version"], ok=(0, 127)).out.strip())
-            raise OnPremError(f"there is no Python {self.python}", NO_PYTHON.format(version=self.python, other=other), failed.output) from failed
+            raise OnPremError(
+                f"there is no Python {self.python}", NO_PYTHON.format(version=self.python, other=other, hint=failed.hint).rstrip("; "), failed.output
+            ) from failed
 
     def _compile(self, host: Host) -> None:
         """Byte code of everything but the packages' own test suites: nobody imports those, and they are 43 % of the work."""

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from mlflow_onprem.errors import CommandFailed, OnPremError
 from mlflow_onprem.fetching import run as fetch
 from mlflow_onprem.host import LocalHost
-from mlflow_onprem.sandbox import machine, place, tools
+from mlflow_onprem.sandbox import keyrings, machine, place, tools
 from mlflow_onprem.sandbox.network import DEFAULT_STATE
 from mlflow_onprem.sandbox.process import unmount_below
 
@@ -132,18 +132,16 @@ def prepare(release: str = "bookworm", *, host: LocalHost | None = None, on_prog
         on_progress(f"making the base tree of {release} (once, about a minute)")
         folder = scratch(host)
         tree = folder / "tree"
-        if not host.read(machine.KEYRINGS[kind]):
-            tools.apt_install(host, [f"{'debian-archive' if kind == 'debian' else 'ubuntu'}-keyring"], f"{machine.KEYRINGS[kind]} is needed")
-        _bootstrap(host, release, lines, settings, tree)
+        _bootstrap(host, release, lines, settings, tree, keyrings.ensure(host, kind, state_dir(), lines))
         _trust(host, tree, trusted)
         return publish(host, folder, Layer(key))
 
 
-def _bootstrap(host: LocalHost, release: str, lines: list[str], settings: list[str], tree: Path) -> None:
+def _bootstrap(host: LocalHost, release: str, lines: list[str], settings: list[str], tree: Path, keyring: str) -> None:
     argv = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(('apt', *PACKAGES))}"]
     argv += [f"--components={','.join(machine.COMPONENTS[machine.family(release)])}"]
     # A disposable host need not survive a power cut of this machine: unpacking without fsync is much faster.
-    argv += ["--dpkgopt=force-unsafe-io", f"--keyring={machine.KEYRINGS[machine.family(release)]}"]
+    argv += ["--dpkgopt=force-unsafe-io", f"--keyring={keyring}"]
     argv += [f"--aptopt={line.rstrip(';')}" for line in settings]
     try:
         told = "\n".join(lines) + "\n" if lines else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlflow_onprem.errors import OnPremError, Refused
@@ -20,6 +20,7 @@ FAMILIES = {
     "ubuntu": ("focal", "jammy", "noble", "questing", "resolute"),
 }
 COMPONENTS = {"debian": ("main",), "ubuntu": ("main", "universe")}
+UBUNTU = "http://archive.ubuntu.com/ubuntu"
 KEYRINGS = {"debian": "/usr/share/keyrings/debian-archive-keyring.gpg", "ubuntu": "/usr/share/keyrings/ubuntu-archive-keyring.gpg"}
 #: Where the sandbox keeps the machine's authorities, whatever the file is called here.
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
@@ -92,10 +93,12 @@ def parse_deb822(text: str) -> list[Source]:
     return found
 
 
-def apt_lines(sources: Iterable[Source], release: str, mirror: str | None = None) -> list[str]:
+def apt_lines(sources: Sequence[Source], release: str, mirror: str | None = None) -> list[str]:
     """What apt inside is told: this machine's own archives with the release exchanged, or the mirror named. Empty: nothing known here."""
     kind = family(release)
     wanted = COMPONENTS[kind]
+    if kind == "ubuntu" and not mirror and not any(source.suite.partition("-")[0] in FAMILIES[kind] for source in sources):
+        mirror = UBUNTU  # a Debian machine names none
     if mirror:
         return [f"deb {mirror} {suite} {' '.join(wanted)}" for suite in (release, f"{release}-updates")]
     lines: list[str] = []

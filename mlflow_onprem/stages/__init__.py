@@ -20,7 +20,7 @@ FOLDERS = ("/etc/mlflow-onprem", "/opt/mlflow-onprem", "/var/lib/mlflow-onprem")
 
 def build(config: Config, credentials: Credentials, facts: Facts, external: External, to: Connections, uv: str = "uv") -> Stack:
     """Everything `install` converges, in order. One apt run brings all packages; only what needs one of them waits for it."""
-    wanted = (*postgres.packages(config, facts), *([f"python{config.mlflow.python}"] if facts.python == "apt" else []))
+    wanted = (*postgres.packages(config, facts), *([f"python{facts.python_version}"] if facts.python == "apt" else []))
     packages: tuple[Resource, ...] = (AptPackages(wanted, AptPackagesState(frozenset(wanted))),) if wanted else ()
     everybody_waits = facts.python == "apt"
     return Stack(

@@ -66,7 +66,7 @@ def migrating(stack: Stack) -> Stack:
 def environment(config: Config, facts: Facts, uv: str) -> Environment:
     """The Python environment, in a folder named after all that it is made of."""
     settings = config.mlflow
-    python = {"apt": f"/usr/bin/python{settings.python}", "uv": settings.python}.get(facts.python, facts.python)
+    python = {"apt": f"/usr/bin/python{facts.python_version}", "uv": facts.python_version}.get(facts.python, facts.python)
     requirements = lock(settings.version, facts.locks)
     key = lock_key(requirements, python, settings.extra_packages)
     return Environment(
@@ -77,6 +77,7 @@ def environment(config: Config, facts: Facts, uv: str) -> Environment:
         settings.extra_packages,
         f"{MODULES}/current",
         uv,
+        facts.python_why,
     )
 
 

@@ -36,9 +36,9 @@ def attempt(server: Sandbox, config: str | None = None, *, env: Mapping[str, str
     return server.run(["mlflow-onprem", "install"], ok=ANY, timeout=600, env=env)
 
 
-def plan(server: Sandbox, *, user: str | None = None) -> tuple[int, dict[str, Any]]:
+def plan(server: Sandbox, *, user: str | None = None, env: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
     """Exit status and answer of `plan`."""
-    result = server.run(["mlflow-onprem", "plan", "--json"], user=user, ok=(0, 3))
+    result = server.run(["mlflow-onprem", "plan", "--json"], user=user, ok=(0, 3), env=env)
     return result.code, json.loads(result.out)
 
 

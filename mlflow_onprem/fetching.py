@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from mlflow_onprem import network
 from mlflow_onprem.errors import CommandFailed, Stalled, in_words
 from mlflow_onprem.host import Host, Result
+from mlflow_onprem.index_settings import for_pip, for_uv
 
 #: How long a download may stand still, in seconds; MLFLOW_ONPREM_STALL_SECONDS in the environment is another.
 STALL = 120.0
@@ -81,9 +82,11 @@ def stall_seconds() -> float:
 
 
 def variables(host: Host) -> dict[str, str]:
-    """What a program needs in its environment to reach the network as this host means it to: the system's proxy and the system's authorities."""
+    """What a program needs in its environment to reach the network as this host means it to: its proxy, authorities and indexes."""
     # uv carries a list of authorities of its own, and a company's is not on it.
-    return {**network.inherited(host), **({} if os.environ.get("UV_SYSTEM_CERTS") else {"UV_SYSTEM_CERTS": "true"})}
+    certificates = {} if os.environ.get("UV_SYSTEM_CERTS") else {"UV_SYSTEM_CERTS": "true"}
+    environ = {**os.environ, **network.inherited(host)}
+    return {**network.inherited(host), **certificates, **for_pip(host.read, environ), **for_uv(host.read, environ)}
 
 
 def named(peers: Iterable[str], names: Iterable[str]) -> list[str]:

@@ -114,7 +114,7 @@ def inherited(host: Host, environ: Mapping[str, str] = os.environ) -> dict[str, 
     has = {name.lower() for name, value in environ.items() if value}
     settings = parse_environment((host.read("/etc/environment") or b"").decode(errors="replace"))
     # A proxy of one's own in the shell, and the exceptions of another: only both together are one setting.
-    return {} if has & set(PROXIES) else settings
+    return {} if has & set(PROXIES[:3]) else settings
 
 
 def settings(host: Host, environ: Mapping[str, str] = os.environ) -> list[str]:

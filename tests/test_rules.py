@@ -22,7 +22,7 @@ LAYERS = (
     ("secret", "errors"),
     ("children",),
     ("host",),
-    ("network",),
+    ("network", "index_settings"),
     ("fetching", "resource"),
     ("clusters",),
     ("exit_status", "sql", "object_store", "systemd", "download", "package_data", "resources", "store_contract"),

@@ -22,8 +22,8 @@ PYTHONS = "/opt/mlflow-onprem/python"
 #: Permissions and owner, a tab, and what the fingerprint is made of.
 LINE = "%M %u\\t%P %s %T@ %l\\n"
 HINT = (
-    "pip's own settings count here too: PIP_INDEX_URL or UV_DEFAULT_INDEX for a mirror, https_proxy for a proxy, "
-    "SSL_CERT_FILE for a company's CA; then run the same command again"
+    "what /etc/pip.conf, /etc/uv/uv.toml and the variables of pip and uv say about indexes counts here (index-url or PIP_INDEX_URL for a mirror), "
+    "and so do a proxy in /etc/environment and every authority that this host trusts; then run the same command again"
 )
 NO_PYTHON = (
     "no Python {version} is on this host or in its package lists, and the standalone one could not be fetched; set `python` in [mlflow] of "

@@ -100,5 +100,5 @@ def named(peers: Iterable[str], names: Iterable[str]) -> list[str]:
     shown = []
     for peer in peers:
         owner = known.get(peer.rpartition(":")[0].strip("[]"))
-        shown.append(f"{owner} ({peer})" if owner else peer)
+        shown.append(f"{owner} ({peer})" if owner and owner not in peer else peer)
     return shown

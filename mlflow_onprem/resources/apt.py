@@ -82,7 +82,7 @@ class Apt:
             try:
                 self._fetch(*(word for name, value in alone.items() for word in ("-o", f"{name}={value}")), "update", tries=1)
             except CommandFailed as failed:
-                lines += [f"{path}: {line}" for line in (complaints(failed.output) or [failed.message.partition("`, ")[2] or failed.message])]
+                lines += [f"{path}: {line}" for line in (complaints(failed.output) or [failed.message.rpartition("` ")[2]])]
         return lines
 
     def download(self, packages: Iterable[str]) -> None:

@@ -69,16 +69,8 @@ def environment(config: Config, facts: Facts, uv: str) -> Environment:
     python = {"apt": f"/usr/bin/python{facts.python_version}", "uv": facts.python_version}.get(facts.python, facts.python)
     requirements = lock(settings.version, facts.locks)
     key = lock_key(requirements, python, settings.extra_packages)
-    return Environment(
-        f"{ENVIRONMENTS}/{settings.version}-{key}",
-        python,
-        requirements,
-        EnvironmentState(key),
-        settings.extra_packages,
-        f"{MODULES}/current",
-        uv,
-        facts.python_why,
-    )
+    folder = f"{ENVIRONMENTS}/{settings.version}-{key}"
+    return Environment(folder, python, requirements, EnvironmentState(key), settings.extra_packages, f"{MODULES}/current", uv, facts.python_why)
 
 
 def python_lane(config: Config, facts: Facts, uv: str) -> tuple[Resource, ...]:

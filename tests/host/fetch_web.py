@@ -50,7 +50,10 @@ class Index(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/html" if body is page else "application/octet-stream")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815  # the library's name; uv asks so for a wheel's size
 
     def log_message(self, *_: object) -> None:
         """Quiet."""

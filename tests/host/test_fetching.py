@@ -58,7 +58,16 @@ target = "/srv/elsewhere"
 no-binary = [":all:"]
 """
 #: Variables of the tests' own machine that name certificates: a host in a company has none of them.
-CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "PIP_FIND_LINKS", "UV_FIND_LINKS")
+CERTIFICATES = (
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "PIP_CERT",
+    "PIP_FIND_LINKS",
+    "UV_FIND_LINKS",
+    "UV_CACHE_DIR",
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +83,9 @@ def apply(server: Sandbox, **what: str) -> tuple[list[str], str]:
     """What was said, and the failure in one text, empty where there was none."""
     unset = [word for name in CERTIFICATES for word in ("-u", name)]
     argv = ["env", *unset, "/opt/mlflow-onprem/cli/bin/python", "-I", "-c", APPLY]
-    answer = json.loads(server.run(argv, stdin=json.dumps(what), env=SECONDS, timeout=600).out)
+    # uv itself rests for some seconds between its tries.
+    seconds = SECONDS if "package" in what else {"MLFLOW_ONPREM_STALL_SECONDS": "20"}
+    answer = json.loads(server.run(argv, stdin=json.dumps(what), env=seconds, timeout=600).out)
     return answer["said"], "\n".join(answer["error"] or [])
 
 

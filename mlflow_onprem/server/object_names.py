@@ -7,6 +7,7 @@ come back under another name, or not at all, is refused before a byte is stored.
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote, urlparse, urlunparse
 
 #: What S3 allows for a whole name, and a file system for each of its parts, in bytes of UTF-8.
 MAX_KEY = 1024
@@ -27,20 +28,32 @@ def unfit(key: str) -> str | None:
         return "has a character that is none"
     if size > MAX_KEY:
         return f"has {size} bytes with its folders, and an object store takes {MAX_KEY}"
-    for part in key.split("/"):
-        if why := _unfit_part(part):
-            return why
-    return "has a control character (a line break, a tab, ...)" if _CONTROL.search(key) else None
+    if _CONTROL.search(key):
+        return "has a control character (a line break, a tab, ...)"
+    return next((why for part in key.split("/") if (why := _unfit_part(part))), None)
 
 
 def _unfit_part(part: str) -> str | None:
     if not part:
         return "has a slash at its start or end, or two in a row"
     if part in (".", ".."):
-        return f'has a part that is "{part}"'
+        return f"has a part that is '{part}'"
     if (length := len(part.encode())) > MAX_PART:
         return f"has a part of {length} bytes, and a file system takes {MAX_PART}"
-    return f"has a part that ends in {_FOLDER_MARK}, which the object store keeps for itself" if part.endswith(_FOLDER_MARK) else None
+    if part.endswith(_FOLDER_MARK):
+        return f"has a part that ends in {_FOLDER_MARK}, which the object store keeps for itself"
+    return _unread(part)
+
+
+def _unread(part: str) -> str | None:
+    """MLflow's server and its clients read each name as if it were an address: of what an upload sends, and of what a listing answers."""
+    if "#" in part:
+        return "has a #, which MLflow takes for the end of a name"
+    parsed = urlparse(unquote(part))
+    if parsed.scheme == "file":
+        return f"has the part '{part}', which MLflow takes for a file of its own"
+    read = urlunparse(parsed)
+    return None if read == part else f"has the part '{part}', which MLflow's clients read as '{read}'"
 
 
 def ancestors(key: str) -> list[str]:
@@ -60,9 +73,9 @@ def beside_folder(key: str, inside: str) -> str:
     """The message where a file would get the name of a folder."""
     name = shown(key)
     return (
-        f'the file "{name}" cannot be stored: there is a folder of that name ("{shown(inside)}" is in it), and in this object store a file '
+        f"the file '{name}' cannot be stored: there is a folder of that name ('{shown(inside)}' is in it), and in this object store a file "
         f"hides a folder of its name from every listing, download of the whole run and backup. Nothing was stored or changed. "
-        f'Give the file another name (for example "{name}.file"), or delete the folder first'
+        f"Give the file another name (for example '{name}.file'), or delete the folder first"
     )
 
 
@@ -70,22 +83,14 @@ def below_file(key: str, file: str) -> str:
     """The message where a file would get a folder that is a file."""
     name = shown(file)
     return (
-        f'the file "{shown(key)}" cannot be stored: "{name}" is a file, not a folder, and in this object store a file hides everything '
+        f"the file '{shown(key)}' cannot be stored: '{name}' is a file, not a folder, and in this object store a file hides everything "
         f"below its name from every listing, download of the whole run and backup. Nothing was stored or changed. "
-        f'Use another folder (for example "{name}.d"), or delete "{name}" first'
+        f"Use another folder (for example '{name}.d'), or delete '{name}' first"
     )
 
 
 def unfit_message(key: str, why: str) -> str:
     """The message where a name is not one that comes back."""
     return (
-        f'a file named "{shown(key)}" cannot be stored: the name {why}, so it would not come back under it. Nothing was stored. Give it another name'
-    )
-
-
-def changed_message(key: str, other: str) -> str:
-    """The message where MLflow's server would store under another name."""
-    return (
-        f'a file named "{shown(key)}" cannot be stored: MLflow\'s server would keep it as "{shown(other)}", and overwrite a file of that name. '
-        "Nothing was stored. Give it a name without % and without ? ; # at its end"
+        f"a file named '{shown(key)}' cannot be stored: the name {why}, so it would not come back under it. Nothing was stored. Give it another name"
     )

@@ -26,28 +26,10 @@ class Uploads:
             await self._app(scope, receive, send)
             return
         body = _Body(receive, send)
-        if message := refusal(route["name"]):
-            await body.refuse(message)
+        if why := object_names.unfit(route["name"]):
+            await body.refuse(object_names.unfit_message(route["name"], why))
         else:
             await self._app(scope, body.receive, body.send)
-
-
-def refusal(name: str) -> str | None:
-    """Why a file of this name is not taken; None where it is, or where MLflow itself says no."""
-    if why := object_names.unfit(name):
-        return object_names.unfit_message(name, why)
-    if "#" in name:
-        return object_names.unfit_message(name, "has a #, which MLflow's server does not take")
-    from mlflow.exceptions import MlflowException
-    from mlflow.utils.uri import validate_path_is_safe
-
-    try:
-        kept = validate_path_is_safe(name)
-    except MlflowException:
-        return None
-    except ValueError:
-        return object_names.unfit_message(name, "cannot be decoded")
-    return None if kept == name else object_names.changed_message(name, kept)
 
 
 class _Body:

@@ -32,7 +32,9 @@ RUN = "1/0123456789abcdef/artifacts"
         "part.1",
         "...",
         "100%",
-        "a%2Fb",
+        "a:b",
+        "x;y",
+        "a?b",
         "k/" * 400 + "k",
     ],
 )
@@ -46,8 +48,8 @@ def test_names_that_come_back(name: str) -> None:
         ("", "slash at its start or end"),
         ("a//b", "two in a row"),
         ("a/", "slash at its start or end"),
-        ("./a", 'a part that is "."'),
-        ("a/../b", 'a part that is ".."'),
+        ("./a", "a part that is '.'"),
+        ("a/../b", "a part that is '..'"),
         ("あ" * 86, "258 bytes"),
         ("s" * 256 + "/x", "256 bytes"),
         ("k/" * 500 + "k" * 30, "takes 1024"),
@@ -58,6 +60,13 @@ def test_names_that_come_back(name: str) -> None:
         ("a%0ab", "control character"),
         ("a\x7f", "control character"),
         ("\ud800", "character that is none"),
+        ("a#b", "takes for the end of a name"),
+        (" start", "read as 'start'"),
+        ("Run:1.txt", "read as 'run:1.txt'"),
+        ("ends;", "read as 'ends'"),
+        ("ends?/x", "read as 'ends'"),
+        ("a%2Fb", "read as 'a/b'"),
+        ("file:x", "a file of its own"),
     ],
 )
 def test_names_that_would_not(name: str, why: str) -> None:
@@ -69,7 +78,7 @@ def test_names_that_would_not(name: str, why: str) -> None:
 
 def test_messages_name_the_file_as_its_user_knows_it() -> None:
     message = object_names.below_file(f"{RUN}/config/train.yaml", f"{RUN}/config")
-    assert '"config/train.yaml"' in message
+    assert "'config/train.yaml'" in message
     assert RUN not in message
     assert len(object_names.beside_folder(f"{RUN}/{'x/' * 500}y", f"{RUN}/z")) < 700
 

@@ -135,8 +135,8 @@ for repository in (proxied, presigned):
     # Either order, near and far, small and large: by the route of every client.
     reset("config")
     for size in (1, 20):
-        refused(partial(put, "config/train.yaml", repository, size), '"config" is a file', "Nothing was stored")
-        refused(partial(put, "config/a/b/c.txt", repository, size), '"config" is a file')
+        refused(partial(put, "config/train.yaml", repository, size), "'config' is a file", "Nothing was stored")
+        refused(partial(put, "config/a/b/c.txt", repository, size), "'config' is a file")
     reset("x/y/z/w.txt")
     for name in ("x", "x/y", "x/y/z"):
         refused(partial(put, name, repository), "there is a folder of that name", "x/y/z/w.txt")
@@ -150,23 +150,23 @@ for repository in (proxied, presigned):
     refused(partial(repository.log_artifact, str(folder / "config"), RUN), "there is a folder of that name")
     refused(partial(repository.log_artifact_from_stream, io.BytesIO(b"a"), "config", artifact_path=RUN), "there is a folder of that name")
     reset("config")
-    refused(partial(repository.log_artifacts, str(folder / "tree"), f"{RUN}/config"), '"config" is a file')
+    refused(partial(repository.log_artifacts, str(folder / "tree"), f"{RUN}/config"), "'config' is a file")
     OBJECTS["traces.pb/x"] = b""
     refused(partial(repository.upload_archived_trace_data_bytes, b"a"), "there is a folder of that name")
 
 # Transfers that clients make themselves: asked before the first part, and again before the last word.
 reset("config")
-refused(lambda: presigned.create_multipart_upload("train.yaml", 2, f"{RUN}/config"), '"config" is a file')
-refused(lambda: presigned.create_presigned_upload_url(f"{RUN}/config/train.yaml"), '"config" is a file')
+refused(lambda: presigned.create_multipart_upload("train.yaml", 2, f"{RUN}/config"), "'config' is a file")
+refused(lambda: presigned.create_presigned_upload_url(f"{RUN}/config/train.yaml"), "'config' is a file")
 refused(lambda: presigned.create_presigned_upload_url(f"{RUN}/a//b"), "two in a row")
 upload = presigned.create_multipart_upload("train.yaml", 1, f"{RUN}/data")
 put("data")
-refused(lambda: presigned.complete_multipart_upload("train.yaml", upload.upload_id, [], f"{RUN}/data"), '"data" is a file')
+refused(lambda: presigned.complete_multipart_upload("train.yaml", upload.upload_id, [], f"{RUN}/data"), "'data' is a file")
 assert "X-Amz-Signature" in presigned.create_presigned_upload_url(f"{RUN}/other").presigned_url
 
 # A run of `direct`, written by the server itself.
 reset("config")
-refused(lambda: direct.log_artifacts(str(folder / "tree"), "config"), '"config" is a file')
+refused(lambda: direct.log_artifacts(str(folder / "tree"), "config"), "'config' is a file")
 refused(lambda: put("bad\nname"), "control character")
 
 # Cheap: folders are remembered, and one question a file remains.
@@ -177,7 +177,7 @@ assert [each.split()[0] for each in ASKED] == ["GET", "PUT"], ASKED
 # But what is remembered is forgotten as soon as somebody writes there, in whatever worker.
 OBJECTS.clear()
 put("a/b")
-refused(lambda: put("a/b/c/3.txt"), '"a/b" is a file')
+refused(lambda: put("a/b/c/3.txt"), "'a/b' is a file")
 
 # Two at once: one of them is refused, whoever it is.
 for _ in range(20):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ from mlflow_onprem.cli import main
 store_disk.bucket_folder = lambda *_: None
 sys.argv = ["mlflow-onprem", "backup", "create", "--to", "{OLD}", "--json"]
 main()
+"""
+DELETE = """
+import os, sys, requests
+account = os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]
+requests.delete(sys.argv[1], auth=account).raise_for_status()
 """
 RACE = """
 import json, sys, threading, urllib.parse, requests
@@ -168,7 +174,11 @@ def _follow(server: Sandbox, hint: str) -> Result:
     """Type what doctor says, as a person would."""
     environment = variables(server)
     commands = hint.partition("): ")[2].partition(". Then the files")[0]
-    account = f"{environment['MLFLOW_TRACKING_USERNAME']}:{environment['MLFLOW_TRACKING_PASSWORD']}"
-    commands = commands.replace("-u NAME", f"-fsS -u '{account}'").replace("; ", " && ")
+    # A server of ours has no curl; a client has.
+    commands = (
+        commands.replace("curl -u NAME -X DELETE ", f"{CLI_PYTHON} -c {shlex.quote(DELETE)} ")
+        .replace("; mlflow", " && mlflow")
+        .replace("; /opt", " && /opt")
+    )
     script = f"export PATH={ENVIRONMENT}:$PATH; cd $(mktemp -d) && {commands}"
     return server.run(["sh", "-c", script], env={**environment, "GIT_PYTHON_REFRESH": "quiet"}, timeout=300)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from mlflow_onprem import render_uninstall
+from mlflow_onprem import db_roles, render_uninstall
 from mlflow_onprem.assembly import Assembly
 from mlflow_onprem.clusters import planned
 from mlflow_onprem.commands import uninstall
@@ -97,6 +97,7 @@ def test_data_credentials_and_their_accounts_stay(tmp_path: Path) -> None:
 
 def test_a_purge_takes_data_too(tmp_path: Path) -> None:
     goes, stays = removal(tmp_path, purge=True)
+    assert f"file:{db_roles.PATH}" in goes, "its verifiers are secrets as well"
     for gone in ("directory:/opt/minio/data", "file:/etc/mlflow-onprem/credentials.json", "user:minio", "user:postgres", "packages:postgresql-15"):
         assert gone in goes
     assert "credentials" not in stays

@@ -20,7 +20,7 @@ from mlflow_onprem.resources.bucket import AccessKey, Bucket
 from mlflow_onprem.resources.cluster import AdministratorAccess, PostgresCluster
 from mlflow_onprem.resources.database import Database, Role, SettingsInForce
 from mlflow_onprem.resources.db_role import DatabaseRole
-from mlflow_onprem.resources.files import Directory
+from mlflow_onprem.resources.files import Directory, File
 from mlflow_onprem.resources.overrides import Overrides
 from mlflow_onprem.resources.packages import AptPackages, brought
 from mlflow_onprem.resources.schema import Schema
@@ -31,7 +31,7 @@ from mlflow_onprem.stages import minio, postgres
 #: What services and we ourselves make beside the resources.
 LEFTOVERS = ("/opt/mlflow-onprem/python",)
 #: Only with a purge: the store's home, and what a later install need not fetch or build again.
-PURGED = ("/var/lib/minio", "/var/cache/mlflow-onprem", db_roles.PATH)
+PURGED = ("/var/lib/minio", "/var/cache/mlflow-onprem")
 REMOVER = "/opt/mlflow-onprem/cli/remove"
 
 
@@ -106,6 +106,7 @@ def _retired(assembly: Assembly, found: Postgres, *, purge: bool) -> Stack:
     kept = list(_kept_apart(assembly, purge=purge, shared=shared, alone=found.alone))
     going = [_without_kept_packages(assembly, each, purge=purge, stay=packages_stay) for each in assembly.stack if each not in kept]
     extra: list[Resource] = [Directory(path, None) for path in (*LEFTOVERS, *(PURGED if purge else ()))]
+    extra += [File(db_roles.PATH, None)] if purge else []
     if purge and assembly.config.minio.mode == "local":
         parents = {folder.rpartition("/")[0] for folder in minio.data_folders(assembly.config.minio)}
         extra += [Directory(parent, None, shared=True) for parent in sorted(parents) if parent.count("/") > 1]

@@ -78,17 +78,20 @@ def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_por
         postgres_made=chosen.made,
         users_before=_users_before(host),
         locks=own_locks(host),
-        private_users=_private_users(host),
+        private_users=private_users(host),
         python_version=interpreter.version,
         python_why=interpreter.why,
     )
 
 
-def _private_users(host: Host) -> bool:
-    """Whether the kernel (and a container around this host) lets us make a user namespace. Only root can try; others see what install found."""
+def private_users(host: Host) -> bool:
+    """Whether the kernel (and a container around this host) lets us make a user namespace.
+
+    Only root can try, and not from our own timers' services, whose sandboxing forbids it to them alone: there it is as install found it.
+    """
     if no_user_namespaces(host):
         return False
-    if not host.is_root:
+    if not host.is_root or b"\nNoNewPrivs:\t1" in (host.read("/proc/self/status") or b""):
         return all(host.stat(path) is None for path in KERNEL_DROP_INS)
     try:
         return host.run(["unshare", "--user", "--map-root-user", "true"], ok=(0, 1)).code == 0

@@ -78,3 +78,12 @@ def test_where_python_comes_from(there: str | None, policy: str, python: str) ->
         host.put("/usr/bin/python3.11", "", 0o755)
         host.script(["/usr/bin/python3.11", "--version"], out=there)
     assert gather(host).python == python
+
+
+@pytest.mark.parametrize(("privileges", "found"), [("0", False), ("1", True)])
+def test_a_timers_own_sandboxing_is_not_taken_for_the_kernels(privileges: str, found: bool) -> None:
+    """The rotation's service may make no namespaces: it took that for the host, and restarted MLflow and the store without PrivateUsers."""
+    host = FakeHost()
+    host.put("/proc/self/status", f"Name:\tpython\nNoNewPrivs:\t{privileges}\nSeccomp:\t2\n")
+    host.script(["unshare", "--user", "--map-root-user", "true"], code=1)
+    assert facts.private_users(host) is found

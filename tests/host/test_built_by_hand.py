@@ -73,6 +73,7 @@ def old_servers(server: Sandbox) -> list[str]:
     return [line for line in server.run(["ps", "-eo", "args", "--no-headers"]).out.splitlines() if "/opt/mlflow/" in line]
 
 
+@pytest.mark.long
 def test_units_of_any_name_give_way_for_good(hand_built: Sandbox, config: str, store: Path) -> None:
     """A system unit with gunicorn serves; a user's unit and a line of cron would start others after the next boot."""
     server = hand_built

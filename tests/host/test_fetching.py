@@ -115,6 +115,7 @@ def test_a_hold_is_told_with_apts_own_reason(server: Sandbox) -> None:
         assert word in result.err, result.err
 
 
+@pytest.mark.long
 def test_sources_that_fail_or_fall_silent_stop_nothing(server: Sandbox) -> None:
     """Each is named with its file or apt's line, and the package that the others have is installed."""
     steps.python_in(server, "silent", ["/root/fetch_web.py", "silent"], 8077)
@@ -134,6 +135,7 @@ def test_sources_that_fail_or_fall_silent_stop_nothing(server: Sandbox) -> None:
     assert server.run(["pgrep", "-x", "apt-get|http"], ok=(0, 1)).out == ""
 
 
+@pytest.mark.long
 def test_a_silent_server_is_named_where_nobody_else_has_the_package(server: Sandbox) -> None:
     server.run(["sh", "-c", "mv /etc/apt/sources.list /root/kept.list; rm -rf /var/lib/apt/lists/*"])
     server.write("/etc/apt/sources.list", SOURCES["silent"])
@@ -144,6 +146,7 @@ def test_a_silent_server_is_named_where_nobody_else_has_the_package(server: Sand
     assert any("fetching the lists of each file of sources by itself" in each for each in said)
 
 
+@pytest.mark.long
 def test_the_systems_authorities_count_for_uv_and_what_breaks_an_environment_does_not(server: Sandbox) -> None:
     """An index inside the company, named in /etc/pip.conf, with a certificate of the company's authority."""
     authority = trustme.CA()

@@ -122,6 +122,7 @@ def test_a_browser_through_a_forwarded_port(server: Sandbox) -> None:
         assert (rebound[0], "not known by the name attacker.example" in rebound[1]) == (403, True)
 
 
+@pytest.mark.long
 def test_the_hint_followed_and_status_until_then(server: Sandbox) -> None:
     config = server.read(product.CONFIG).decode()
     server.write(
@@ -152,6 +153,7 @@ def test_the_hint_followed_and_status_until_then(server: Sandbox) -> None:
     steps.install(server, config)
 
 
+@pytest.mark.long
 def test_a_program_of_opentelemetrys_own(server: Sandbox) -> None:
     door = rest.door(server)
     experiment = door.call("POST", "experiments/create", {"name": "otlp"})["experiment_id"]
@@ -182,6 +184,7 @@ def test_an_address_that_changes_needs_nobody(server: Sandbox) -> None:
     assert steps.running(server) == started
 
 
+@pytest.mark.long
 def test_a_bind_that_is_gone_is_named(server: Sandbox) -> None:
     config = server.read(product.CONFIG).decode()
     refused = steps.attempt(server, f'{config}\n[mlflow]\nbind = "10.99.99.9"\n')

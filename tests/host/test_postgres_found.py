@@ -129,6 +129,7 @@ def test_a_cluster_of_another_name_and_locale_is_used_and_left_as_it_is(server: 
     steps.assert_as_wanted(server)
 
 
+@pytest.mark.long
 def test_a_missing_cluster_is_made_beside_somebody_elses_and_goes_alone(server: Sandbox) -> None:
     """create_main_cluster = false, or dropped; here `main` is somebody else's, on a port of its own."""
     dropped(server)

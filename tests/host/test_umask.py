@@ -23,6 +23,7 @@ def under(umask: str, server: Sandbox, command: str) -> str:
     return server.run(["sh", "-c", f"umask {umask}; {command}"], timeout=900).out
 
 
+@pytest.mark.long
 def test_a_host_installed_under_such_an_umask_is_repaired_and_nothing_is_made_anew(host: HostFactory) -> None:
     server = host()
     server.run(["systemctl", "stop", "minio.service", "mlflow.service"])

@@ -66,7 +66,13 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
     sql = SqlSession(host, *_administrator(config, found.postgres_password, cluster))
     if host.is_root and (cluster is None or host.stat(cluster.pid_file) is not None):
         sql.start()  # it loads while we look at the rest
-    facts = facts_module.gather(host, python=config.mlflow.python, wanted_postgres=config.postgres.version, postgres_port=config.postgres.port)
+    facts = facts_module.gather(
+        host,
+        python=config.mlflow.python,
+        wanted_postgres=config.postgres.version,
+        postgres_port=config.postgres.port,
+        users=(config.minio.user, config.mlflow.user),
+    )
     units = [*(["minio.service"] if config.minio.mode == "local" else []), "mlflow.service", rotation.TIMER, garbage.TIMER, backup.TIMER]
     if config.postgres.mode == "local":
         units += [postgres.unit(facts), postgres.BOOT_UNIT]

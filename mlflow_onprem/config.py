@@ -81,9 +81,19 @@ def _download(text: str) -> str:
     return _no_password(text)
 
 
+def _account(text: str) -> str:
+    """An account that systemd, PostgreSQL and chown all read as one word; a directory's may have a domain behind @."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}(@[A-Za-z0-9.-]+)?", text):
+        raise ValueError("must be an account's name: letters, digits and _ . - (and @domain), such as mlflow-server")
+    if text in ("root", "postgres", "nobody", "daemon", "www-data"):
+        raise ValueError(f"{text} is another program's or everybody's; a service gets an account of its own")
+    return text
+
+
 #: strict: `true` is not 1, and "5000" not a number.
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 PlainPath = Annotated[str, AfterValidator(_plain_path)]
+AccountName = Annotated[str, AfterValidator(_account)]
 Address = Annotated[str, AfterValidator(_address)]
 SqlName = Annotated[str, AfterValidator(_sql_name)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -113,6 +123,7 @@ class MinioSection(Section):
     console_port: Port = 9001
     public_url: HttpUrl | None = None
     bucket: Annotated[str, AfterValidator(_bucket)] = "mlflow"
+    user: AccountName = "minio"
 
     @model_validator(mode="after")
     def _fits(self) -> MinioSection:
@@ -174,6 +185,7 @@ class MlflowSection(Section):
     jobs: bool = False
     artifacts: Literal["proxied", "presigned", "direct"] = "proxied"
     extra_packages: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\[\],=<>!~-]*$")], ...] = ()
+    user: AccountName = "mlflow"
     auth: AuthSection = AuthSection()
 
 
@@ -244,6 +256,8 @@ class Config(Section):
             users = [name for name, each in ports.items() if each == port]
             if len(users) > 1:
                 raise ValueError(f"{' and '.join(users)} are both {port}")
+        if self.minio.mode == "local" and self.minio.user == self.mlflow.user:
+            raise ValueError(f"minio.user and mlflow.user are both {self.minio.user}: each service gets an account of its own")
         if self.postgres.mode == "local" and self.mlflow.auth.database == self.postgres.database:
             raise ValueError("mlflow.auth.database must differ from postgres.database: their migrations trip over each other (mlflow#18760)")
         if self.mlflow.artifacts != "proxied" and self.minio.mode == "local" and ipaddress.ip_address(self.minio.bind).is_loopback:

@@ -7,7 +7,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mlflow_onprem import addresses, clusters, pythons
+from mlflow_onprem import accounts, addresses, clusters, pythons
+from mlflow_onprem.accounts import Account
 from mlflow_onprem.clusters import Cluster
 from mlflow_onprem.errors import CommandFailed, NotVisible, Refused
 from mlflow_onprem.exit_status import no_user_namespaces
@@ -22,6 +23,9 @@ CLUSTER_NOTE = "/var/lib/mlflow-onprem/postgres-cluster"
 KERNEL_DROP_INS = tuple(f"/etc/systemd/system/{unit}.service.d/mlflow-onprem-kernel.conf" for unit in ("minio", "mlflow"))
 #: Accounts and groups that Debian's packages make and leave behind when they are purged.
 PACKAGE_ACCOUNTS = ("postgres", "ssl-cert")
+#: The services' accounts where the configuration names no others, and the homes that those have which we make.
+ACCOUNTS = ("minio", "mlflow")
+HOMES = ("/var/lib/minio", "/var/lib/mlflow")
 #: Accounts of our names that were here before us, a line each: uninstall leaves them.
 USERS_NOTE = "/var/lib/mlflow-onprem/users-before"
 
@@ -48,13 +52,22 @@ class Facts:
     cluster: Cluster | None = None
     postgres_made: bool = False
     users_before: tuple[str, ...] = ()
+    accounts: tuple[Account, ...] = ()
     locks: tuple[tuple[str, str], ...] = ()
     private_users: bool = True
     python_version: str = pythons.PREFERRED
     python_why: str = ""
 
+    def group_of(self, user: str) -> str:
+        """The first group of a service's account; one that we make has a group of its own name."""
+        return next((each.group for each in self.accounts if each.name == user), user)
 
-def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_port: int) -> Facts:
+    def is_local(self, user: str) -> bool:
+        """Whether a service's account is this host's own, not a directory's."""
+        return all(each.local for each in self.accounts if each.name == user)
+
+
+def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_port: int, users: tuple[str, ...] = ACCOUNTS) -> Facts:
     """Look at the host. Raises Refused for a machine this cannot work on."""
     release = parse_os_release((host.read("/etc/os-release") or b"").decode())
     codename = release.get("VERSION_CODENAME", "")
@@ -64,6 +77,7 @@ def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_por
     chosen = choose(host, wanted_postgres, postgres_port)
     interpreter = pythons.choose(host, python)
     memory = parse_meminfo((host.read("/proc/meminfo") or b"").decode())
+    found = tuple(each for each in (accounts.look(host, name) for name in users) if each is not None)
     cores = len(re.findall(rb"^processor\s*:", host.read("/proc/cpuinfo") or b"", re.MULTILINE)) or 1
     return Facts(
         architecture=ARCHITECTURES[machine],
@@ -76,7 +90,8 @@ def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_por
         postgres_shared=chosen.shared,
         cluster=chosen.cluster,
         postgres_made=chosen.made,
-        users_before=_users_before(host),
+        users_before=_users_before(host, users, found),
+        accounts=found,
         locks=own_locks(host),
         private_users=private_users(host),
         python_version=interpreter.version,
@@ -109,13 +124,17 @@ def own_locks(host: Host) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _users_before(host: Host) -> tuple[str, ...]:
+def _users_before(host: Host, users: tuple[str, ...], found: tuple[Account, ...]) -> tuple[str, ...]:
+    """Those of the note, and those named since: a directory's, and others that do not have the home of one that we made."""
     note = host.read(USERS_NOTE)
     if note is not None:
-        return tuple(note.decode().split())
-    text = (host.read("/etc/passwd") or b"") + b"\n" + (host.read("/etc/group") or b"")
-    known = {line.partition(":")[0] for line in text.decode(errors="replace").splitlines()}
-    return tuple(name for name in ("minio", "mlflow", *PACKAGE_ACCOUNTS) if name in known)
+        named_since = {each.name for each in found if not each.local or (each.name not in ACCOUNTS and each.home not in HOMES)}
+        before = {*note.decode().split(), *named_since}
+    else:
+        groups = {name for name in (*users, *PACKAGE_ACCOUNTS) if accounts.look_group(host, name) is not None}
+        before = {each.name for each in found} | groups | {name for name in PACKAGE_ACCOUNTS if accounts.look(host, name) is not None}
+    order = (*users, *ACCOUNTS, *PACKAGE_ACCOUNTS)
+    return tuple(sorted(before, key=lambda name: (order.index(name) if name in order else len(order), name)))
 
 
 @dataclass(frozen=True)

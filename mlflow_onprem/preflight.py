@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mlflow_onprem import addresses, preflight_postgres, trial
 from mlflow_onprem.assembly import Assembly
+from mlflow_onprem.checks import accounts
 from mlflow_onprem.config import Config
 from mlflow_onprem.download import local_path, probe
 from mlflow_onprem.engine import Stack
@@ -40,6 +41,7 @@ def check(host: Host, assembly: Assembly, stack: Stack | None = None) -> None:
     check_addresses(host, assembly.config)
     preflight_postgres.check(host, assembly)
     trial.check(host, assembly)
+    accounts.check(host, assembly)
     _check_ports(host, assembly)
     _check_places(host, assembly)
     check_data(host, assembly.config)

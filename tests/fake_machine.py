@@ -60,7 +60,7 @@ def with_secrets(**values: str) -> Credentials:
 
 
 PROGRAM = b"\x7fELF a server"
-READS = {"find", "dpkg-query", "apt-cache", "journalctl", "uname", "hostname"}
+READS = {"find", "getent", "dpkg-query", "apt-cache", "journalctl", "uname", "hostname"}
 
 
 def reads_only(argv: tuple[str, ...]) -> bool:
@@ -106,6 +106,7 @@ class Machine:
             "userdel": programs.userdel,
             "uv": programs.uv,
             "find": programs.find,
+            "getent": programs.getent,
             "python": programs.python,
         }
         for path in ("/etc/passwd", "/etc/group"):

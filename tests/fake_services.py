@@ -430,6 +430,10 @@ class FakePrograms:
         self.host.put(f"{folder}/lib/site-packages/{posixpath.basename(what)}/__init__.py", what)
         return Result(0, "", "")
 
+    def getent(self, call: Call) -> Result:
+        """No directory is behind this host's own files."""
+        return Result(2, "", "")
+
     def find(self, call: Call) -> Result:
         """The one `find` of an environment's fingerprint; that of its permissions finds nothing."""
         if "-perm" in call.argv:

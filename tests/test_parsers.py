@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from psycopg import pq
 
-from mlflow_onprem import facts
+from mlflow_onprem import accounts, facts
 from mlflow_onprem.preflight import parse_listeners
-from mlflow_onprem.resources.accounts import SystemUserState, parse_passwd
 from mlflow_onprem.resources.apt import is_locked, parse_apt_policies
 from mlflow_onprem.resources.database import scram_matches, scram_verifier
 from mlflow_onprem.resources.files import BEGIN, END, find_block, replace_block
 from mlflow_onprem.resources.minio_source import parse_go_version
 from mlflow_onprem.resources.packages import parse_dpkg_query
 from mlflow_onprem.systemd import parse_show
+from tests.fakes import FakeHost
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -101,10 +101,14 @@ def test_listeners(name: str, port: int, inodes: list[str]) -> None:
 
 def test_passwd() -> None:
     text = fixture("passwd.txt")
-    assert parse_passwd(text, "minio") == SystemUserState("/var/lib/minio", "/usr/sbin/nologin")
-    assert parse_passwd(text, "postgres") == SystemUserState("/var/lib/postgresql", "/bin/bash")
-    assert parse_passwd(text, "postgre") is None
-    assert parse_passwd("", "minio") is None
+    host = FakeHost()
+    host.put("/etc/passwd", text)
+    found = [accounts.look(host, name) for name in ("minio", "postgres", "postgre")]
+    assert [each and (each.home, each.shell, each.may_log_in) for each in found] == [
+        ("/var/lib/minio", "/usr/sbin/nologin", False),
+        ("/var/lib/postgresql", "/bin/bash", True),
+        None,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from mlflow_onprem.host import TAIL_LINES, LocalHost
 SETTINGS = "/etc/mlflow-onprem/mlflow.env"
 PYTHON = "/opt/mlflow-onprem/environments/current/bin/python"
 MODULE = "mlflow_onprem_server.purge"
+#: It belongs to the account that the service runs as.
+HOME = "/var/lib/mlflow"
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 Answer: TypeAlias = "dict[str, Any]"
 
@@ -85,9 +87,10 @@ def service_environment(host: LocalHost) -> dict[str, str]:
 
 def _ask(host: LocalHost, request: str) -> Iterator[Answer]:
     """One answer a line while it runs. The child ends by itself, after the item in hand, where nobody reads on."""
-    environment = {**service_environment(host), "HOME": "/var/lib/mlflow"}
+    environment = {**service_environment(host), "HOME": HOME}
     argv = ["nice", "-n", "15", "ionice", "-c", "3", PYTHON, "-m", MODULE]
-    child = host.spawn(argv, user="mlflow", env=environment)
+    home = host.stat(HOME)
+    child = host.spawn(argv, user=home.owner if home is not None else "mlflow", env=environment)
     assert child.stdin is not None
     assert child.stdout is not None
     assert child.stderr is not None

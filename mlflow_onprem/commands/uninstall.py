@@ -13,6 +13,7 @@ from mlflow_onprem.assembly import Assembly
 from mlflow_onprem.clusters import Cluster
 from mlflow_onprem.engine import Report, Stack, Watch
 from mlflow_onprem.errors import CommandFailed
+from mlflow_onprem.facts import ACCOUNTS
 from mlflow_onprem.host import Host, LocalHost
 from mlflow_onprem.resource import Resource, compare
 from mlflow_onprem.resources.accounts import SystemGroup, SystemUser
@@ -116,12 +117,19 @@ def _retired(assembly: Assembly, found: Postgres, *, purge: bool) -> Stack:
             for each in (SystemUser("postgres", None), SystemGroup("ssl-cert", None))
             if each.name.partition(":")[2] not in assembly.facts.users_before
         ]
+    extra += [SystemUser(name, None) for name in _former_accounts(assembly) if purge or name != ACCOUNTS[0]]
     stack = engine.retire([each for each in going if each is not None], with_data=purge)
     # The shared folders stand first in the list, so they go last: empty by then, or not ours alone.
     cut = next(
         (at for at, each in enumerate(stack.first) if isinstance(each, Directory) and each.shared and each.path.count("/") == 2), len(stack.first)
     )
     return Stack(first=(*stack.first[:cut], *extra, *stack.first[cut:]))
+
+
+def _former_accounts(assembly: Assembly) -> tuple[str, ...]:
+    """Accounts of ours that the configuration named before it named others."""
+    config, facts = assembly.config, assembly.facts
+    return tuple(name for name in ACCOUNTS if name not in (config.minio.user, config.mlflow.user, *facts.users_before))
 
 
 def _kept_apart(assembly: Assembly, *, purge: bool, shared: bool, alone: bool) -> Iterator[Resource]:
@@ -138,7 +146,9 @@ def _kept_apart(assembly: Assembly, *, purge: bool, shared: bool, alone: bool) -
         # Debian's postgresql.service stops all clusters: with others beside ours it is left alone, and ours ends with its data.
         others_server = isinstance(each, Service) and local_sql and (shared or not alone) and each.unit == postgres.unit(assembly.facts)
         # Without the account, its number could be given to another one, which would then own the objects.
-        needed = isinstance(each, SystemUser) and (each.user in assembly.facts.users_before or (each.user == "minio" and not purge))
+        needed = isinstance(each, SystemUser) and (
+            each.user in assembly.facts.users_before or (each.user == assembly.config.minio.user and not purge)
+        )
         if isinstance(each, kinds) or gift or others_server or needed:
             yield each
 
@@ -163,7 +173,7 @@ def _stays(host: Host, assembly: Assembly, found: Postgres, *, purge: bool) -> I
     if not purge:
         yield "/etc/mlflow-onprem/credentials.json, every password of the stack"
         store = (
-            f"{' '.join(minio.data_folders(config.minio))} with every artifact, and its account minio"
+            f"{' '.join(minio.data_folders(config.minio))} with every artifact, and its account {config.minio.user}"
             if local_store
             else "the bucket in the external store"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mlflow_onprem import accounts
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Base
 
@@ -18,26 +19,65 @@ class SystemUserState:
 
 @dataclass(frozen=True)
 class SystemUser(Base):
-    """A system user with a group of the same name."""
+    """A system user with a group of the same name. `as_it_is`: it was here before us, or a directory has it, and nothing of it is changed."""
 
     user: str
     want: SystemUserState | None
+    as_it_is: bool = False
 
     @property
     def name(self) -> str:
         return f"user:{self.user}"
 
     def observe(self, host: Host) -> SystemUserState | None:
-        return parse_passwd((host.read("/etc/passwd") or b"").decode(), self.user)
+        found = accounts.look(host, self.user)
+        if found is None or (self.want is None and (self.as_it_is or not found.local)):
+            return None
+        return self.want if self.as_it_is or not found.local else SystemUserState(found.home, found.shell)
 
     def apply(self, host: Host, have: SystemUserState | None) -> None:
         if self.want is None:
             host.run(["userdel", self.user])
         elif have is None:
-            group = ["--gid", self.user] if _has_group(host, self.user) else ["--user-group"]
+            group = ["--gid", self.user] if accounts.look_group(host, self.user) is not None else ["--user-group"]
             host.run(["useradd", "--system", "--no-create-home", *group, "--home-dir", self.want.home, "--shell", self.want.shell, self.user])
         else:
             host.run(["usermod", "--home", self.want.home, "--shell", self.want.shell, self.user])
+
+
+@dataclass(frozen=True)
+class HandOverState:
+    """Whose a folder with data is."""
+
+    owner: str
+
+
+@dataclass(frozen=True)
+class HandOver(Base):
+    """A folder with data, of another account until now, is given to `account` with all that is in it; its service is stopped for that.
+
+    Who owns the folder itself is looked at alone: `chown --recursive` changes that last, so one that was broken off is begun again.
+    """
+
+    path: str
+    account: str
+    group: str
+    unit: str
+    want: HandOverState | None
+
+    @property
+    def name(self) -> str:
+        return f"hand-over:{self.path}"
+
+    def observe(self, host: Host) -> HandOverState | None:
+        found = host.stat(self.path)
+        return self.want if self.want is None or found is None else HandOverState(found.owner)
+
+    def apply(self, host: Host, have: HandOverState | None) -> None:
+        if self.want is None:
+            return
+        host.run(["systemctl", "stop", self.unit], ok=(0, 5), timeout=180)
+        host.run(["chown", "--recursive", "--no-dereference", f"{self.account}:{self.group}", self.path], timeout=86_400)
 
 
 @dataclass(frozen=True)
@@ -59,20 +99,7 @@ class SystemGroup(Base):
         return f"group:{self.group}"
 
     def observe(self, host: Host) -> GroupState | None:
-        return GroupState(self.group) if _has_group(host, self.group) else None
+        return GroupState(self.group) if accounts.look_group(host, self.group) is not None else None
 
     def apply(self, host: Host, have: GroupState | None) -> None:
         host.run(["groupdel", self.group] if self.want is None else ["groupadd", "--system", self.group])
-
-
-def _has_group(host: Host, group: str) -> bool:
-    return any(line.startswith(f"{group}:") for line in (host.read("/etc/group") or b"").decode().splitlines())
-
-
-def parse_passwd(text: str, user: str) -> SystemUserState | None:
-    """One account from the text of /etc/passwd."""
-    for line in text.splitlines():
-        fields = line.split(":")
-        if fields[0] == user and len(fields) == 7:
-            return SystemUserState(home=fields[5], shell=fields[6])
-    return None

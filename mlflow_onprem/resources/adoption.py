@@ -7,6 +7,7 @@ import re
 import time
 from dataclasses import dataclass
 
+from mlflow_onprem import accounts
 from mlflow_onprem.errors import OnPremError
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Base
@@ -114,11 +115,12 @@ class TreeState:
 
 @dataclass(frozen=True)
 class OwnedTree(Base):
-    """Everything in a folder belongs to one account."""
+    """Everything in a folder belongs to one account and its `group` (empty: one of the same name)."""
 
     path: str
     account: str
     want: TreeState | None
+    group: str = ""
 
     @property
     def name(self) -> str:
@@ -128,14 +130,14 @@ class OwnedTree(Base):
         found = host.stat(self.path)
         if found is None:
             return None
-        known = any(line.startswith(f"{self.account}:") for line in (host.read("/etc/passwd") or b"").decode().splitlines())
+        known = accounts.look(host, self.account) is not None
         wrong = ["!", "-user", self.account] if known else []
         first = host.run(["find", self.path, "-mindepth", "1", *wrong, "-printf", "%u\\n", "-quit"]).out.strip()
         return TreeState(first or self.account)
 
     def apply(self, host: Host, have: TreeState | None) -> None:
         if self.want is not None and host.stat(self.path) is not None:
-            host.run(["chown", "--recursive", "--no-dereference", f"{self.account}:{self.account}", self.path], timeout=3600)
+            host.run(["chown", "--recursive", "--no-dereference", f"{self.account}:{self.group or self.account}", self.path], timeout=3600)
 
 
 @dataclass(frozen=True)

@@ -82,19 +82,23 @@ class Way(Base):
     def apply(self, host: Host, have: WayState | None) -> None:
         if self.want is None:
             return
+        self.check_may_open(host)
         for path, found in self._leading(host):
             if not self._barred(host, path, found):
                 continue
-            if found.owner != "root":
-                raise OnPremError(f"the account {self.account} cannot get to {self.path}: {says(path, found)}", hint(self.account, path))
             # One that holds nothing but this was made for it: everybody may look at it. Another one's content stays unseen.
             mode = found.mode | (0o055 if len(host.listdir(path)) == 1 else 0o011)
             host.set_attributes(path, mode=mode, owner=found.owner, group=found.group)
 
-    def foreign(self, host: Host) -> str | None:
-        """What bars the way and is not ours to open, in words; None where there is no such folder."""
-        barred = [says(path, found) for path, found in self._leading(host) if found.owner != "root" and self._barred(host, path, found)]
-        return barred[0] if barred else None
+    def check_may_open(self, host: Host) -> None:
+        """Raises OnPremError where a folder of somebody else's bars the way."""
+        for path, found in self._leading(host):
+            if found.owner != "root" and self._barred(host, path, found):
+                raise OnPremError(
+                    f"the account {self.account} cannot get to {self.path}: {path} belongs to {found.owner} and lets nobody through "
+                    f"(mode {found.mode:04o})",
+                    f"let it pass: `sudo chmod o+x {path}`, or `sudo setfacl -m u:{self.account}:x {path}`; or choose another folder",
+                )
 
     def _leading(self, host: Host) -> list[tuple[str, Stat]]:
         folders = [str(each) for each in reversed(PurePosixPath(self.path).parents) if str(each) != "/"]
@@ -107,13 +111,3 @@ class Way(Base):
             return True  # it cannot be tried, or there is no such account yet
         # A group of it, or an access list, may let it in.
         return host.run(["test", "-x", path], user=self.account, ok=(0, 1)).code != 0
-
-
-def says(path: str, found: Stat) -> str:
-    """Whose a folder is, in words."""
-    return f"{path} belongs to {found.owner} and is closed to it (mode {found.mode:04o})"
-
-
-def hint(account: str, path: str) -> str:
-    """How its owner opens it."""
-    return f"let it pass: `sudo chmod o+x {path}`, or `sudo setfacl -m u:{account}:x {path}`; or choose another folder"

@@ -33,6 +33,7 @@ class Transplant(Base):
     environment: tuple[tuple[str, str], ...]
     want: TransplantState | None
     user: str = "mlflow"
+    group: str = "mlflow"
 
     @property
     def name(self) -> str:
@@ -45,8 +46,8 @@ class Transplant(Base):
     def apply(self, host: Host, have: TransplantState | None) -> None:
         path = f"{FOLDER}/{self.what}.db"
         host.remove(path)
-        host.mkdir(FOLDER, mode=0o700, owner=self.user, group=self.user)
-        host.write(path, b"", mode=0o600, owner=self.user, group=self.user)
+        host.mkdir(FOLDER, mode=0o700, owner=self.user, group=self.group)
+        host.write(path, b"", mode=0o600, owner=self.user, group=self.group)
         _copy(host, self.source, path)
         argv = [self.python, "-m", "mlflow_onprem_server.transplant", self.what, path]
         environment = {**dict(self.environment), "HOME": "/var/lib/mlflow"}

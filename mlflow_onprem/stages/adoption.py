@@ -134,7 +134,11 @@ def extend(stack: Stack, adoption: Adoption, config: Config, facts: Facts, to: C
     first[at:at] = [copy, OldUnits(to.systemd, adoption.folder, adoption.ours), StartLines(adoption.folder, adoption.ours), *hand]
     if config.minio.mode == "local":
         lane = lanes["object store"]
-        trees = [OwnedTree(folder, "minio", TreeState("minio")) for folder in minio.data_folders(config.minio) if folder]
+        trees = [
+            OwnedTree(folder, config.minio.user, TreeState(config.minio.user), group=facts.group_of(config.minio.user))
+            for folder in minio.data_folders(config.minio)
+            if folder
+        ]
         _insert(lane, trees, after=next(each for each in lane if isinstance(each, SystemUser)))
     if config.postgres.mode == "local" and facts.postgres_version:
         lane = lanes["PostgreSQL"]
@@ -145,7 +149,7 @@ def extend(stack: Stack, adoption: Adoption, config: Config, facts: Facts, to: C
         schema = next(each for each in last if isinstance(each, Schema))
         _insert(last, [*_folders(adoption, config, to), ProxiedRoots(to.sql, config.postgres.database, _roots(adoption, config))], after=schema)
     schema = next(each for each in last if isinstance(each, Schema))
-    _insert(last, _transplants(adoption, schema), after=schema)
+    _insert(last, _transplants(adoption, schema, facts), after=schema)
     service = next(each for each in last if isinstance(each, Service) and each.unit == "mlflow.service")
     _insert(last, [Adopted()], after=service)
     return Stack(tuple(first), {name: tuple(lane) for name, lane in lanes.items()}, tuple(last))
@@ -171,9 +175,10 @@ def _roots(adoption: Adoption, config: Config) -> tuple[tuple[str, str], ...]:
     return (*bucket, *disk, *(((PROXIED, f"mlflow-artifacts:/{prefix}"),) if prefix else ()))
 
 
-def _transplants(adoption: Adoption, schema: Schema) -> list[Resource]:
+def _transplants(adoption: Adoption, schema: Schema, facts: Facts) -> list[Resource]:
     sources = {"tracking": adoption.sources.tracking, "accounts": adoption.sources.accounts}
-    return [Transplant(what, path, schema.python, schema.environment, TransplantState(path)) for what, path in sources.items() if path]
+    who = (schema.user, facts.group_of(schema.user))
+    return [Transplant(what, path, schema.python, schema.environment, TransplantState(path), *who) for what, path in sources.items() if path]
 
 
 def administrator(adoption: Adoption, name: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mlflow_onprem.facts import KERNEL_DROP_INS, Facts
-from mlflow_onprem.resource import Mode, Resource, Text
-from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState
+from mlflow_onprem.resource import Mode, Text
+from mlflow_onprem.resources.files import File, FileState
 
 WITHOUT = (
     "# Written by mlflow-onprem: this host makes no user namespaces (user.max_user_namespaces is 0, or its container forbids them).\n"
@@ -19,19 +19,6 @@ def drop_in(unit: str, facts: Facts) -> File:
     """The file for a unit (minio.service); wanted absent where the kernel can do all that the unit asks for."""
     path = next(each for each in KERNEL_DROP_INS if f"/{unit}.d/" in each)
     return File(path, None if facts.private_users else FileState(Text(WITHOUT), Mode(0o644), "root", "root"))
-
-
-def wanted(file: File) -> tuple[File, ...]:
-    """The file where it counts for a service's digest."""
-    return (file,) if file.want is not None else ()
-
-
-def with_folder(file: File) -> tuple[Resource, ...]:
-    """The file and the folder of drop-ins that holds it, for a unit that has no other one of ours; the folder may be an administrator's, too."""
-    path = file.path.rpartition("/")[0]
-    if file.want is None:
-        return (file, Directory(path, None, shared=True))
-    return (Directory(path, DirectoryState(Mode(0o755), "root", "root"), shared=True), file)
 
 
 def remarks(facts: Facts) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from mlflow_onprem.host import Host
 from mlflow_onprem.object_store import StoreRefused, StoreUnreachable, bucket_policy
 from mlflow_onprem.package_data import read
 from mlflow_onprem.resource import Mode, Resource, Text
-from mlflow_onprem.resources.accounts import SystemUser, SystemUserState
 from mlflow_onprem.resources.binary import BinaryState, Build, Download, PinnedBinary
 from mlflow_onprem.resources.bucket import AccessKey, AccessKeyState, Bucket, BucketState, policy_text
 from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState, Symlink, SymlinkState
@@ -19,7 +18,7 @@ from mlflow_onprem.resources.permissions import Way
 from mlflow_onprem.resources.services import Service, ServiceState, digest
 from mlflow_onprem.resources.store_features import StoreFeatures, wanted
 from mlflow_onprem.secret import Secret
-from mlflow_onprem.stages import kernel
+from mlflow_onprem.stages import accounts, kernel
 from mlflow_onprem.stages.connections import Connections
 
 ETC = "/etc/mlflow-onprem"
@@ -81,30 +80,36 @@ def resources(config: MinioSection, credentials: Credentials, facts: Facts, to: 
         return (bucket, StoreFeatures(to.store, config.bucket, presigned, wanted(endpoint(config), presigned=presigned)))
     program = source(config, facts)
     folder = f"{STORE}/{program.version.replace(' ', '-')}"
+    group, account = facts.group_of(config.user), accounts.drop_in("minio.service", config.user, "minio", facts)
     files = (
-        _secret("root-user", Secret(credentials.minio_root_user)),
-        _secret("root-password", credentials.minio_root_password),
+        _secret("root-user", Secret(credentials.minio_root_user), config.user, group),
+        _secret("root-password", credentials.minio_root_password, config.user, group),
         File(f"{ETC}/minio.env", FileState(Text(_settings(config)), Mode(0o644), "root", "root")),
         File(UNIT, FileState(Text(read("units/minio.service")), Mode(0o644), "root", "root")),
         File(f"{UNIT}.d/mlflow-onprem.conf", FileState(Text(_drop_in(config)), Mode(0o644), "root", "root")),
     )
     less = kernel.drop_in("minio.service", facts)
     return (
-        SystemUser("minio", SystemUserState(home="/var/lib/minio")),
+        accounts.user(config.user, "/var/lib/minio", facts),
         Directory(STORE, DirectoryState(Mode(0o755), "root", "root")),
         PinnedBinary(folder, "minio", program, BinaryState(program.version)),
         Symlink(f"{STORE}/current", SymlinkState(folder.rpartition("/")[2])),
-        *(Directory(path, DirectoryState(Mode(0o750), "minio", "minio"), holds_data=True) for path in data_folders(config)),
-        *(Way(path, "minio") for path in data_folders(config)),
-        Directory(f"{ETC}/minio", DirectoryState(Mode(0o750), "root", "minio")),
+        *(accounts.hand_over(path, config.user, "minio.service", facts) for path in data_folders(config)),
+        *(
+            Directory(path, DirectoryState(accounts.data_mode(config.user, facts), config.user, group), holds_data=True)
+            for path in data_folders(config)
+        ),
+        *(Way(path, config.user) for path in data_folders(config)),
+        Directory(f"{ETC}/minio", DirectoryState(Mode(0o750), "root", group)),
         Directory(f"{UNIT}.d", DirectoryState(Mode(0o755), "root", "root"), shared=True),
         *files,
         less,
+        account,
         Service(
             "minio.service",
-            ServiceState(enabled=True, active=True, inputs=digest((*files, *kernel.wanted(less)), [program.version])),
+            ServiceState(enabled=True, active=True, inputs=digest((*files, *accounts.wanted(less, account)), [program.version])),
             to.systemd,
-            paths=(*(file.path for file in (*files, less)), f"{folder}/manifest.json"),
+            paths=(*(file.path for file in (*files, less, account)), f"{folder}/manifest.json"),
             # It says that it is ready before it has loaded its access keys, and refuses them for a moment.
             settled=lambda: _knows_key(config, credentials, to),
         ),
@@ -162,8 +167,8 @@ def data_folders(config: MinioSection) -> tuple[str, ...]:
     return local if config.volumes else (config.data_dir,)
 
 
-def _secret(name: str, value: Secret) -> File:
-    return File(f"{ETC}/minio/{name}", FileState(value, Mode(0o600), "minio", "minio"))
+def _secret(name: str, value: Secret, owner: str, group: str) -> File:
+    return File(f"{ETC}/minio/{name}", FileState(value, Mode(0o600), owner, group))
 
 
 def _settings(config: MinioSection) -> str:

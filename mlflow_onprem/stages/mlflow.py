@@ -15,7 +15,6 @@ from mlflow_onprem.facts import LOCKS, Facts
 from mlflow_onprem.mlflow_api import MlflowApi, local_url
 from mlflow_onprem.package_data import names, read
 from mlflow_onprem.resource import Mode, Resource, Text
-from mlflow_onprem.resources.accounts import SystemUser, SystemUserState
 from mlflow_onprem.resources.environment import Environment, EnvironmentState, lock_key
 from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState, Symlink, SymlinkState
 from mlflow_onprem.resources.modules import Modules, ModulesState
@@ -24,7 +23,7 @@ from mlflow_onprem.resources.rotation import Administrator, Closed, PasswordStat
 from mlflow_onprem.resources.schema import NEWEST, Schema, SchemaState
 from mlflow_onprem.resources.services import Service, ServiceState, digest
 from mlflow_onprem.secret import Secret
-from mlflow_onprem.stages import kernel, minio, modules
+from mlflow_onprem.stages import accounts, kernel, minio, modules
 from mlflow_onprem.stages.connections import Connections
 from mlflow_onprem.stages.inputs import External
 
@@ -77,10 +76,10 @@ def python_lane(config: Config, facts: Facts, uv: str) -> tuple[Resource, ...]:
     """What needs neither the store nor the database."""
     made = environment(config, facts, uv)
     return (
-        SystemUser("mlflow", SystemUserState(home="/var/lib/mlflow")),
+        accounts.user(config.mlflow.user, "/var/lib/mlflow", facts),
         Directory(ENVIRONMENTS, DirectoryState(Mode(0o755), "root", "root")),
         made,
-        Way(made.directory, "mlflow"),
+        Way(made.directory, config.mlflow.user),
         Symlink(f"{ENVIRONMENTS}/current", SymlinkState(made.directory.rpartition("/")[2])),
         Directory(MODULES, DirectoryState(Mode(0o755), "root", "root")),
         Modules(f"{MODULES}/{modules.key()}", modules.contents(), f"{made.directory}/bin/python", ModulesState(modules.key())),
@@ -92,6 +91,8 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
     """The service itself, when store, database and environment are there."""
     files = _files(config, credentials, facts, external)
     made = environment(config, facts, uv)
+    user = config.mlflow.user
+    group, account = facts.group_of(user), accounts.drop_in("mlflow.service", user, "mlflow", facts)
     less = kernel.drop_in("mlflow.service", facts)
     unit = File(UNIT, FileState(Text(read("units/mlflow.service")), Mode(0o644), "root", "root"))
     auth = config.mlflow.auth
@@ -99,12 +100,13 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
     # Workers read these anew when they are replaced; the administrator's first password is read at the bootstrap alone.
     reread = [file for file in files if file.path.rpartition("/")[2] in REREAD]
     service_files = [file for file in files if file not in reread and not file.path.endswith("/admin-password")]
-    counted = (*service_files, unit, *kernel.wanted(less))
+    counted = (*service_files, unit, *accounts.wanted(less, account))
     return (
-        Directory(f"{ETC}/mlflow", DirectoryState(Mode(0o750), "root", "mlflow")),
-        Directory("/var/lib/mlflow", DirectoryState(Mode(0o700), "mlflow", "mlflow")),
+        Directory(f"{ETC}/mlflow", DirectoryState(Mode(0o750), "root", group)),
+        accounts.hand_over("/var/lib/mlflow", user, "mlflow.service", facts),
+        Directory("/var/lib/mlflow", DirectoryState(Mode(0o700), user, group)),
         *files,
-        *_other_password(config, credentials),
+        *_other_password(config, credentials, facts),
         Schema(
             to.sql,
             config.postgres.database if config.postgres.mode == "local" else external.database,
@@ -114,14 +116,19 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
             _environment(config, facts, external),
             wanted,
             steps=steps,
+            user=user,
         ),
         unit,
-        *kernel.with_folder(less),
+        *accounts.with_folder(less, account),
         Service(
             "mlflow.service",
             ServiceState(enabled=True, active=True, inputs=digest(counted, [made.directory, modules.key()]), rereads=digest(reread)),
             to.systemd,
-            paths=(*(file.path for file in service_files), UNIT, less.path, f"{made.directory}/environment.json", f"{MODULES}/{modules.key()}"),
+            paths=(
+                *(file.path for file in (*service_files, unit, less, account)),
+                f"{made.directory}/environment.json",
+                f"{MODULES}/{modules.key()}",
+            ),
             reread_paths=tuple(file.path for file in reread),
         ),
         *_rotation(config, credentials, facts, external, to, made),
@@ -133,7 +140,7 @@ def _rotation(config: Config, credentials: Credentials, facts: Facts, external: 
     rotation = credentials.rotation
     if rotation is None or rotation.stage is not Stage.CURRENT or "mlflow" not in rotation.scope:
         return ()
-    program = Program(f"{made.directory}/bin/python", _environment(config, facts, external))
+    program = Program(f"{made.directory}/bin/python", _environment(config, facts, external), config.mlflow.user)
     database = config.postgres.database if config.postgres.mode == "local" else external.database
     name, url = credentials.mlflow_admin, local_url(config)
     new, *old = accepted(credentials, "mlflow_admin_password")
@@ -222,19 +229,21 @@ def _files(config: Config, credentials: Credentials, facts: Facts, external: Ext
         files["admin-password"] = Secret(credentials.mlflow_admin_password.reveal() + "\n")
     if config.postgres.mode == "external":
         files["pgpass"] = _pgpass(accepted(credentials, "postgres_password")[0])
+    group = facts.group_of(config.mlflow.user)
     return (
         File(f"{ETC}/mlflow.env", FileState(Text(header + settings), Mode(0o644), "root", "root")),
-        File(f"{ETC}/mlflow/auth.ini", FileState(Text(_auth_ini(config, credentials, external)), Mode(0o640), "root", "mlflow")),
-        *(File(f"{ETC}/mlflow/{name}", FileState(value, Mode(0o600), "mlflow", "mlflow")) for name, value in files.items()),
+        File(f"{ETC}/mlflow/auth.ini", FileState(Text(_auth_ini(config, credentials, external)), Mode(0o640), "root", group)),
+        *(File(f"{ETC}/mlflow/{name}", FileState(value, Mode(0o600), config.mlflow.user, group)) for name, value in files.items()),
     )
 
 
-def _other_password(config: Config, credentials: Credentials) -> tuple[File, ...]:
+def _other_password(config: Config, credentials: Credentials, facts: Facts) -> tuple[File, ...]:
     """For a database that is not ours, the other password that may count while its role gets a new one (server/database.py)."""
     if config.postgres.mode == "local":
         return ()
     _, *others = accepted(credentials, "postgres_password")
-    state = FileState(_pgpass(others[0]), Mode(0o600), "mlflow", "mlflow") if others else None
+    owners = (config.mlflow.user, facts.group_of(config.mlflow.user))
+    state = FileState(_pgpass(others[0]), Mode(0o600), *owners) if others else None
     return (File(f"{ETC}/mlflow/pgpass-other", state),)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from mlflow_onprem import clusters
 from mlflow_onprem.clusters import Cluster
 from mlflow_onprem.config import Config
@@ -79,7 +81,7 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
         *([Directory(f"{cluster.folder}/conf.d", DirectoryState(Mode(0o755), "postgres", "postgres"))] if cluster.lacks_conf_d else []),
         conf,
         *included,
-        MarkedBlock(cluster.ident, BlockState(Text(f"mlflow-onprem  mlflow  {user}\n"))),
+        MarkedBlock(cluster.ident, BlockState(Text(f"mlflow-onprem  {_quoted(config.mlflow.user)}  {user}\n"))),
         MarkedBlock(cluster.hba, BlockState(Text(_access(config, facts, external)))),
         # A restart would cut off whoever else uses this cluster: SettingsInForce does it where a setting of ours needs one.
         Service(unit(facts), ServiceState(enabled=True, active=True, inputs=""), to.systemd, boot_unit=BOOT_UNIT, restarts=False),
@@ -146,6 +148,11 @@ def _settings(config: Config, facts: Facts) -> str:
         "jit = off",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(account: str) -> str:
+    """As pg_ident.conf reads it: plain names as they are, others (a directory's user@domain) in quotes."""
+    return account if re.fullmatch(r"[a-z_][a-z0-9_]*", account) else f'"{account}"'
 
 
 def _access(config: Config, facts: Facts, external: External) -> str:

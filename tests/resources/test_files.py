@@ -150,7 +150,7 @@ def test_an_account(passwd: str, group: str, argv: str) -> None:
     host.put("/etc/group", group)
     host.script(argv.split())
     wanted.apply(host, wanted.observe(host))
-    assert [" ".join(call.argv) for call in host.calls] == [argv]
+    assert [" ".join(call.argv) for call in host.calls if call.argv[0] != "getent"] == [argv]
 
 
 def test_an_account_as_wanted_and_wanted_absent() -> None:

@@ -1,0 +1,1 @@
+"""What preflight asks of a host, a subject a file."""

@@ -218,8 +218,9 @@ def _stock(host: Host, assembly: Assembly) -> Stock:
     size = None
     if config.minio.mode == "local":
         folders = [folder for folder in minio.data_folders(config.minio) if host.stat(folder) is not None]
+        # What the store keeps for itself (and throws away later) is no artifact.
         try:
-            size = sum(int(host.run(["du", "-sb", folder], timeout=600).out.split()[0]) for folder in folders)
+            size = sum(int(host.run(["du", "-sb", "--exclude=.minio.sys", folder], timeout=600).out.split()[0]) for folder in folders)
         except CommandFailed:
             size = None
     return Stock(_count(assembly, database, "runs"), _count(assembly, database, "registered_models"), size)

@@ -71,7 +71,8 @@ class HandOver(Base):
 
     def observe(self, host: Host) -> HandOverState | None:
         found = host.stat(self.path)
-        return self.want if self.want is None or found is None else HandOverState(found.owner)
+        # Root's is no service's: somebody changed the folder alone, and that is put right without stopping anybody.
+        return self.want if self.want is None or found is None or found.owner == "root" else HandOverState(found.owner)
 
     def apply(self, host: Host, have: HandOverState | None) -> None:
         if self.want is None:

@@ -41,7 +41,7 @@ class Assembly:
     def probes(self) -> tuple[health.Probe, ...]:
         """How to ask the three services of this configuration."""
         unit = postgres.unit(self.facts) if self.config.postgres.mode == "local" else None
-        return health.probes(self.config, minio.endpoint(self.config.minio), unit)
+        return health.probes(self.config, minio.endpoint(self.config.minio), unit, store_folders(self.config))
 
     def close(self) -> None:
         """End the database session."""
@@ -117,6 +117,11 @@ def login(host: LocalHost, config: Config, password: Secret) -> SqlSession:
     return SqlSession(host, {"host": "127.0.0.1", "port": str(settings.port), "user": settings.user, "password": password}, None)
 
 
+def store_folders(config: Config) -> tuple[str, ...]:
+    """The folders of this host with objects; none where the store is somebody else's."""
+    return minio.data_folders(config.minio) if config.minio.mode == "local" else ()
+
+
 def _uv() -> str:
     from uv import find_uv_bin
 
@@ -128,4 +133,4 @@ def probes_and_systemd(host: LocalHost, config: Config) -> tuple[tuple[health.Pr
     cluster = _cluster(host, config)
     unit = cluster.unit if cluster is not None else None
     units = [*(["minio.service"] if config.minio.mode == "local" else []), "mlflow.service", *([unit] if unit else [])]
-    return health.probes(config, minio.endpoint(config.minio), unit), Systemd(host, tuple(units))
+    return health.probes(config, minio.endpoint(config.minio), unit, store_folders(config)), Systemd(host, tuple(units))

@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from mlflow_onprem import addresses
+from mlflow_onprem import addresses, room
 from mlflow_onprem.config import Config
 from mlflow_onprem.errors import Unhealthy
 from mlflow_onprem.host import Host
+from mlflow_onprem.ports import strangers
 from mlflow_onprem.systemd import Systemd, journal_tail
 
 TIMEOUT = 5.0  # seconds, for one answer
@@ -41,20 +42,22 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Probe:
-    """How to ask one service. `check` returns what is proven, or raises ProbeFailed."""
+    """How to ask one service. `check` returns what is proven, or raises ProbeFailed. It writes to `places`, the store to `objects`."""
 
     name: str
     unit: str | None
     port: int
     check: Callable[[], str]
+    places: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
 
 
 class ProbeFailed(Exception):
     """The port did not prove itself; the text says why in plain words."""
 
 
-def probes(config: Config, store_endpoint: str, postgres_unit: str | None) -> tuple[Probe, ...]:
-    """One probe for each of the three services, external ones included."""
+def probes(config: Config, store_endpoint: str, postgres_unit: str | None, folders: tuple[str, ...] = ()) -> tuple[Probe, ...]:
+    """One probe for each of the three services, external ones included; `folders` are those with objects."""
     local_store, local_sql = config.minio.mode == "local", config.postgres.mode == "local"
     sql_host, sql_port = ("127.0.0.1", config.postgres.port) if local_sql else _sql_address(config.postgres.url or "")
     bind = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.mlflow.bind, config.mlflow.bind)  # noqa: S104  # compared, not bound
@@ -62,9 +65,9 @@ def probes(config: Config, store_endpoint: str, postgres_unit: str | None) -> tu
     store = urlsplit(store_endpoint)
     store_port = store.port or (443 if store.scheme == "https" else 80)
     return (
-        Probe("minio", "minio.service" if local_store else None, store_port, lambda: check_store(store_endpoint, minio=local_store)),
-        Probe("postgres", postgres_unit, sql_port, lambda: check_postgres(sql_host, sql_port)),
-        Probe("mlflow", "mlflow.service", config.mlflow.port, lambda: _check_ours(config, mlflow)),
+        Probe("minio", "minio.service" if local_store else None, store_port, lambda: check_store(store_endpoint, minio=local_store), (), folders),
+        Probe("postgres", postgres_unit, sql_port, lambda: check_postgres(sql_host, sql_port), (room.POSTGRES,) if local_sql else ()),
+        Probe("mlflow", "mlflow.service", config.mlflow.port, lambda: _check_ours(config, mlflow), ("/var/lib/mlflow", "/var/tmp")),  # noqa: S108
     )
 
 
@@ -174,6 +177,11 @@ def _ask(systemd: Systemd | None, probe: Probe) -> Verdict:
         healthy, detail = False, why + (f"; the port {detail}" if healthy else "")
         if refused:
             detail += ": a folder or file that it needs is not there (is its disk mounted?); `sudo mlflow-onprem install` says which"
+    if not healthy and systemd is not None and probe.unit is not None:
+        held = {str(each) for _, each in strangers(systemd.host, (probe.port,), probe.unit)}
+        detail += f"; the port is held by {', '.join(sorted(held))}" if held else ""
+    if systemd is not None and (full := [str(each) for each in room.look(systemd.host, probe.places, probe.objects) if each.full]):
+        healthy, detail = False, f"the disk is full: {'; '.join(full)}; it {detail}"
     return Verdict(probe.name, probe.unit, probe.port, active, healthy, detail, round((time.monotonic() - started) * 1000, 1), fix)
 
 

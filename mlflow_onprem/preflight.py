@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
-from mlflow_onprem import addresses, preflight_postgres, trial
-from mlflow_onprem.assembly import Assembly
+from mlflow_onprem import addresses, ports, preflight_postgres, room, trial
+from mlflow_onprem.assembly import Assembly, store_folders
 from mlflow_onprem.checks import accounts
 from mlflow_onprem.config import Config
 from mlflow_onprem.download import local_path, probe
@@ -24,11 +21,10 @@ from mlflow_onprem.resources.packages import AptPackages
 from mlflow_onprem.resources.schema import Schema, SchemaState
 from mlflow_onprem.stages import minio, postgres
 
-#: Free bytes that a first installation needs below a path; MLflow's environment takes 1.4 GB with its byte code.
-NEEDED = {"/opt": 3 << 30, "/var": 1 << 30}
+#: Free bytes and inodes that a first installation needs below a path; MLflow's environment takes 1.4 GB with its byte code, and 40,000 inodes.
+NEEDED = {"/opt": (3 << 30, 60_000), "/var": (1 << 30, 10_000), room.POSTGRES: (512 << 20, 5_000)}
 #: Free bytes that a rotation needs for its files and for what the services write meanwhile.
 ROOM = 16 << 20
-SLEEPING_LISTEN = "0A"
 
 
 def check(host: Host, assembly: Assembly, stack: Stack | None = None) -> None:
@@ -62,6 +58,7 @@ def check_schedule(host: Host, config: Config) -> None:
 
 def check_room(host: Host) -> None:
     """Raises Refused where a disk that secrets are written to is full: PostgreSQL itself may be down of it, and say something else."""
+    room.check(room.look(host, (*room.PLACES, room.POSTGRES)))
     for place in ("/etc", "/var"):
         free = shutil.disk_usage(host.local(place)).free
         if free < ROOM:
@@ -96,56 +93,33 @@ def _check_ports(host: Host, assembly: Assembly) -> None:
     for port, (unit, key) in ours.items():
         if assembly.adoption is not None and port in assembly.adoption.ports:
             continue  # what was started there by hand is stopped, and plan says so
-        for pid, program, owner in holders(host, port):
-            if not owner.startswith(unit):
+        for _, held in ports.strangers(host, (port,), unit):
+            # What outlived a service of ours is ended where its service starts.
+            if not ports.is_leftover(held, unit):
                 raise Refused(
-                    f"port {port} is held by another program: {program} (pid {pid}{', ' + owner if owner else ''})",
+                    f"port {port} is held by another program: {held}",
                     f"stop it, or give ours another port: {key} in /etc/mlflow-onprem/config.toml",
                 )
 
 
-def holders(host: Host, port: int) -> list[tuple[int, str, str]]:
-    """Who listens on a TCP port: pid, program, unit. Reads /proc, so no tool is needed for it."""
-    inodes = {inode for name in ("tcp", "tcp6") for inode in parse_listeners((host.read(f"/proc/net/{name}") or b"").decode(), port)}
-    return [_describe(host, pid) for pid in _owners(inodes)] if inodes else []
-
-
-def parse_listeners(text: str, port: int) -> list[str]:
-    """Socket inodes that listen on a port, from /proc/net/tcp or tcp6."""
-    rows = (line.split() for line in text.splitlines()[1:])
-    return [row[9] for row in rows if len(row) > 9 and row[3] == SLEEPING_LISTEN and int(row[1].rpartition(":")[2], 16) == port]
-
-
-def _owners(inodes: set[str]) -> Iterable[int]:
-    links = {f"socket:[{inode}]" for inode in inodes}
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            if any(os.readlink(descriptor) in links for descriptor in (process / "fd").iterdir()):
-                yield int(process.name)
-                return
-        except OSError:  # it ended meanwhile
-            continue
-
-
-def _describe(host: Host, pid: int) -> tuple[int, str, str]:
-    command = (host.read(f"/proc/{pid}/comm") or b"?").decode().strip()
-    group = (host.read(f"/proc/{pid}/cgroup") or b"").decode()
-    units = re.findall(r"([^/\n]+\.service)", group)
-    return pid, command, units[-1] if units else ""
-
-
 def _check_places(host: Host, assembly: Assembly) -> None:
+    config, folders = assembly.config, store_folders(assembly.config)
+    rooms = room.of(host, config, folders)
+    room.check(rooms)
     if not any(isinstance(each, Environment) and host.stat(f"{each.directory}/environment.json") is None for each in assembly.stack):
         return
-    for place, needed in NEEDED.items():
-        free = shutil.disk_usage(host.local(place)).free
-        if free < needed:
-            raise Refused(
-                f"{place} has {free / 2**30:.1f} GiB free, {needed / 2**30:.0f} GiB are needed",
-                "free some space (`df -h`, `sudo apt-get clean`), or mount a larger disk there",
-            )
+    for place, (needed, inodes) in NEEDED.items():
+        for each in room.look(host, [place]):
+            if each.free < needed:
+                raise Refused(
+                    f"{place} has {each.free / 2**30:.1f} GiB free, {needed / 2**30:.1f} GiB are needed",
+                    "free some space (`df -h`, `sudo apt-get clean`), or mount a larger disk there",
+                )
+            if each.inodes and each.free_inodes < inodes:
+                raise Refused(
+                    f"{each.mount} has {each.free_inodes} of {each.inodes} inodes free, {inodes} are needed: so many files are made in {place}",
+                    "remove many small files (`df -i`, `sudo du --inodes -x -d 2 / | sort -n | tail`), or mount a disk with more inodes there",
+                )
     if assembly.config.minio.mode == "local":
         folder = Path(assembly.config.minio.data_dir)
         while not host.local(str(folder)).exists():

@@ -56,7 +56,7 @@ class Systemd:
     """One `systemctl show` for all units until something is done to one of them, or a file (perhaps a unit) was written."""
 
     def __init__(self, host: Host, units: tuple[str, ...]) -> None:
-        self._host = host
+        self._host = self.host = host
         self._units = units
         self._seen: Mapping[str, UnitStatus] | None = None
         self._writes = 0

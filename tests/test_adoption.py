@@ -8,7 +8,7 @@ import pytest
 
 from mlflow_onprem.host import Result
 from mlflow_onprem.resources.adoption import NOTE, Adopted, ClosedLines, Copy, CopyState, close_lines, opens_everything
-from mlflow_onprem.resources.processes import family, parse_inodes
+from mlflow_onprem.resources.processes import family
 from tests.fakes import FakeHost
 
 HBA = """\
@@ -72,12 +72,6 @@ def test_a_family_is_the_program_above_and_everything_below() -> None:
     parents = {10: 1, 20: 10, 21: 20, 22: 20, 30: 22, 40: 1}
     assert family(parents, {21}, lambda pid: pid != 10) == {20, 21, 22, 30}
     assert family(parents, {21}, lambda _pid: False) == {21}
-
-
-def test_inodes_of_a_port() -> None:
-    text = "header\n 0: 00000000:1388 00000000:0000 0A 0:0 0:0 0 0 0 777 1\n 1: 00000000:1388 0A0A0A0A:1 01 0:0 0:0 0 0 0 778 1\n"
-    assert parse_inodes(text, 5000) == ["777"]
-    assert parse_inodes(text, 5001) == []
 
 
 def test_the_copy_is_complete_before_it_is_noted() -> None:

@@ -8,7 +8,7 @@ from email.utils import formatdate
 
 import pytest
 
-from mlflow_onprem import render_doctor
+from mlflow_onprem import ports, render_doctor
 from mlflow_onprem.commands.doctor import doors, journey, upkeep
 from mlflow_onprem.commands.doctor.finding import BAD, OK, WARNING, Examination, bad, ok, warning
 from mlflow_onprem.config import Config, MinioSection
@@ -23,14 +23,14 @@ def row(address: str, state: str = "0A") -> str:
 
 def test_listeners_are_read_with_their_addresses() -> None:
     text = HEADER + row("0100007F:2328") + row("00000000:1388") + row("0100007F:1F90", state="01")
-    assert doors.parse_listeners(text) == [doors.Listener("127.0.0.1", 9000), doors.Listener("0.0.0.0", 5000)]
+    assert ports.parse(text) == [ports.Listener("127.0.0.1", 9000, "22222"), ports.Listener("0.0.0.0", 5000, "22222")]
     six = (
         HEADER
         + row("00000000000000000000000001000000:1538")
         + row("00000000000000000000000000000000:1538")
         + row("0000000000000000FFFF00000100007F:2329")
     )
-    found = doors.parse_listeners(six)
+    found = ports.parse(six)
     assert [(each.address, each.loopback) for each in found] == [("::1", True), ("::", False), ("127.0.0.1", True)]
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from psycopg import pq
 
-from mlflow_onprem import accounts, facts
-from mlflow_onprem.preflight import parse_listeners
+from mlflow_onprem import accounts, facts, ports
 from mlflow_onprem.resources.apt import is_locked, parse_apt_policies
 from mlflow_onprem.resources.database import scram_matches, scram_verifier
 from mlflow_onprem.resources.files import BEGIN, END, find_block, replace_block
@@ -96,7 +95,7 @@ def test_meminfo() -> None:
 )
 def test_listeners(name: str, port: int, inodes: list[str]) -> None:
     """44812 (AF0C) is one end of a connection that is closing: nobody listens there."""
-    assert parse_listeners(fixture(f"proc-net-{name}.txt"), port) == inodes
+    assert [each.inode for each in ports.parse(fixture(f"proc-net-{name}.txt")) if each.port == port] == inodes
 
 
 def test_passwd() -> None:

@@ -14,7 +14,8 @@ import pytest
 from mlflow_onprem.config import BackupSection, Config
 from mlflow_onprem.errors import ConfigError, Refused
 from mlflow_onprem.host import LocalHost
-from mlflow_onprem.preflight import ROOM, check, check_data, check_room, check_schedule, holders
+from mlflow_onprem.ports import holders
+from mlflow_onprem.preflight import ROOM, check, check_data, check_room, check_schedule
 from mlflow_onprem.stages import minio
 from tests.fakes import FakeHost
 
@@ -36,10 +37,11 @@ def test_who_holds_a_port(family: socket.AddressFamily, address: str) -> None:
         port = listener.getsockname()[1]
         assert holders(LocalHost(), port) == []  # bound, but nobody listens
         listener.listen()
-        (pid, program, _), *others = holders(LocalHost(), port)
+        held, *others = holders(LocalHost(), port)
     assert not others
-    assert pid == os.getpid()
-    assert program == Path("/proc/self/comm").read_text().strip()
+    assert held.pid == os.getpid()
+    assert held.program == Path(Path("/proc/self/cmdline").read_text().split("\0")[0]).name
+    assert f"(pid {os.getpid()}, account {held.user}, " in str(held)
     assert holders(LocalHost(), port) == []
 
 

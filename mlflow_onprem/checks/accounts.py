@@ -59,7 +59,7 @@ def why_not(host: Host, found: Account, *, named: bool) -> list[str]:
     if named:
         return reasons
     if found.local and found.uid >= (first := accounts.uid_min(host)):
-        reasons.append(f"its number is {found.uid}, and people's begin at {first}")
+        reasons.append(f"its number is {found.uid} (people's begin at {first})")
     if found.home not in NOWHERE and host.listdir(found.home):
         reasons.append(f"its home {found.home} holds files")
     return reasons

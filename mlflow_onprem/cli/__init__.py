@@ -66,7 +66,10 @@ def main() -> None:
         with streams.writing():
             pass  # what is still held back goes out
     except OnPremError as error:
-        report_error(error)
+        from mlflow_onprem.host import LocalHost
+        from mlflow_onprem.room import explained
+
+        report_error(explained(LocalHost(), error))
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         print("stopped; nothing was being changed", file=sys.stderr)

@@ -22,6 +22,7 @@ from mlflow_onprem.config import BackupSection
 from mlflow_onprem.engine import Event, Stack
 from mlflow_onprem.errors import OnPremError, Refused
 from mlflow_onprem.host import LocalHost
+from mlflow_onprem.resources import stopped
 from mlflow_onprem.stages import minio, mlflow
 
 Watch = Callable[[Event], None]
@@ -111,7 +112,7 @@ def bring_services(making: Restoring) -> None:
 def stop_writers(making: Restoring) -> None:
     """Nothing is written from now on that neither the backup of what is here nor the restored one would have."""
     if not making.journal.bare:
-        making.host.run(["systemctl", "stop", "mlflow.service"], timeout=180)
+        stopped.stop(making.host, "mlflow.service", (config_file.load(making.config_path).config.mlflow.port,))
 
 
 def rescue(making: Restoring) -> None:
@@ -198,7 +199,7 @@ def secrets_back(making: Restoring) -> None:
 
 def databases_back(making: Restoring) -> None:
     """The databases that were in use, where they were exchanged."""
-    making.host.run(["systemctl", "stop", "mlflow.service"], timeout=180)
+    stopped.stop(making.host, "mlflow.service", (config_file.load(making.config_path).config.mlflow.port,))
     work = making.enter()
     try:
         names = [name for name in work.databases().values() if work.server.exchanged(name)]

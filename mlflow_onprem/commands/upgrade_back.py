@@ -12,6 +12,7 @@ from mlflow_onprem.commands.upgrade_journal import CHANGING, MLFLOW, OPENING, RE
 from mlflow_onprem.commands.upgrade_steps import Upgrading, end_private
 from mlflow_onprem.engine import Event
 from mlflow_onprem.errors import OnPremError
+from mlflow_onprem.resources import stopped
 
 
 class RolledBack(OnPremError):
@@ -34,6 +35,7 @@ def take_back(making: Upgrading) -> str:
     making.watch(Event("start", "upgrade", "take back"))
     end_private(making)
     making.assembly.to.systemd.act("stop", MLFLOW)
+    stopped.prove(making.host, MLFLOW, making.ports)
     server = making.server()
     if journal.step in (CHANGING, OPENING):
         if all(server.exists(database.fresh_name(name)) for name in journal.databases):

@@ -19,6 +19,7 @@ from mlflow_onprem.commands.upgrade_journal import CHANGING, MLFLOW, OPENING, ST
 from mlflow_onprem.engine import Event, Stack
 from mlflow_onprem.errors import CommandFailed, OnPremError, Unhealthy
 from mlflow_onprem.host import LocalHost
+from mlflow_onprem.resources import stopped
 from mlflow_onprem.resources.accounts import SystemUser
 from mlflow_onprem.resources.binary import PinnedBinary
 from mlflow_onprem.resources.environment import Environment
@@ -61,6 +62,11 @@ class Upgrading:
     @property
     def schema(self) -> Schema:
         return next(each for each in self.stack if isinstance(each, Schema))
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Where MLflow answers."""
+        return (self.assembly.config.mlflow.port,)
 
     def server(self) -> Server:
         """PostgreSQL, as its administrator."""
@@ -131,6 +137,7 @@ def stop_writers(making: Upgrading) -> None:
     making.record()
     making.server().forget(making.databases())
     making.assembly.to.systemd.act("disable", "--now", MLFLOW)
+    stopped.prove(making.host, MLFLOW, making.ports)
 
 
 def copy_databases(making: Upgrading) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mlflow_onprem import accounts
 from mlflow_onprem.host import Host
 from mlflow_onprem.resource import Base
+from mlflow_onprem.resources import stopped
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class HandOver(Base):
     def apply(self, host: Host, have: HandOverState | None) -> None:
         if self.want is None:
             return
-        host.run(["systemctl", "stop", self.unit], ok=(0, 5), timeout=180)
+        stopped.stop(host, self.unit, ())
         host.run(["chown", "--recursive", "--no-dereference", f"{self.account}:{self.group}", self.path], timeout=86_400)
 
 

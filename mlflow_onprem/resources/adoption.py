@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from mlflow_onprem import accounts
 from mlflow_onprem.errors import OnPremError
 from mlflow_onprem.host import Host
+from mlflow_onprem.ports import holders
 from mlflow_onprem.resource import Base
 from mlflow_onprem.resources.hand_built import SERVES_MLFLOW, SERVES_OBJECTS, Ours, Running, look, may_stop, running, starts_it
-from mlflow_onprem.resources.processes import end, holders
+from mlflow_onprem.resources.processes import end
 
 NOTE = "/var/lib/mlflow-onprem/adoption.json"
 MARK = "# closed by mlflow-onprem, which found it open to everybody: "
@@ -102,7 +103,7 @@ class HandStarted(Base):
 def to_stop(host: Host, port: int, program: str) -> list[Running]:
     """Processes of a hand-built server that hold a port."""
     serves = SERVES_MLFLOW if program == "mlflow" else SERVES_OBJECTS
-    found = (look(host, held.pid) for held in holders(host, port))
+    found = (look(host, held.pid) for held in holders(host, port) if held.pid)
     return [each for each in found if each is not None and may_stop(each, serves)]
 
 

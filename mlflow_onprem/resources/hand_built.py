@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from mlflow_onprem.host import Host
-from mlflow_onprem.resources.processes import all_pids
+from mlflow_onprem.ports import pids
 
 OURS = "/opt/mlflow-onprem/"
 #: `mlflow server`, `python -m mlflow ui`, and what gunicorn, waitress and uvicorn are told to serve.
@@ -87,13 +87,13 @@ class Server:
 
 def running(host: Host, ours: Ours) -> list[Running]:
     """Every process of an MLflow that is not ours and has to give way."""
-    found = (look(host, pid) for pid in all_pids(host))
+    found = (look(host, pid) for pid in pids(host))
     return [each for each in found if each is not None and is_server(each.words) and ours.takes(called(host, [each]))]
 
 
 def stores(host: Host, ours: Ours) -> list[Running]:
     """Every process of a hand-built object store that holds a port of ours by a unit of its own."""
-    found = (look(host, pid) for pid in all_pids(host)) if ours.objects else ()
+    found = (look(host, pid) for pid in pids(host)) if ours.objects else ()
     return [each for each in found if each is not None and each.unit in ours.objects and is_server(each.words, SERVES_OBJECTS)]
 
 

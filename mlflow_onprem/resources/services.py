@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_onprem.errors import CommandFailed
 from mlflow_onprem.host import Host
+from mlflow_onprem.ports import strangers
 from mlflow_onprem.resource import Base
+from mlflow_onprem.resources import stopped
 from mlflow_onprem.resources.files import File
 from mlflow_onprem.resources.workers import replace_workers
 from mlflow_onprem.secret import Secret
@@ -47,7 +50,7 @@ class Service(Base):
     restarting the service is finished by the next one. A file put back after the service had started counts too: by its time.
     With `restarts` False a running service is never restarted here, systemd only reads its unit again. Where only what it `rereads`
     has changed, its workers are replaced one by one (resources/workers.py) and no request is lost. What `settled` says before
-    a restart it must say again after it: systemd's word that a service is ready may come a moment too early.
+    a restart it must say again after it: systemd's word that a service is ready may come a moment too early. On its `ports` nobody else answers.
     """
 
     unit: str
@@ -58,6 +61,7 @@ class Service(Base):
     restarts: bool = True
     reread_paths: tuple[str, ...] = ()
     settled: Callable[[], bool] | None = None
+    ports: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -112,6 +116,7 @@ class Service(Base):
         if self.want is None:
             host.remove(stamp)
             self.systemd.act("disable", "--now", *([self.boot_unit] if self.boot_unit else []), self.unit)
+            stopped.prove(host, self.unit, self.ports)
             return
         status = self.systemd.status(self.unit)
         if status.load == "masked":
@@ -131,7 +136,7 @@ class Service(Base):
             if self.systemd.status(self.unit).active == "failed":
                 self.systemd.act("reset-failed", self.unit)
             held = self.settled is not None and have is not None and have.active and self.settled()
-            self.systemd.act("restart", self.unit)
+            self._restart(host)
             if held:
                 self._settle()
             self._write_stamp(host, {"inputs": self.want.inputs, "rereads": self.want.rereads})
@@ -141,6 +146,22 @@ class Service(Base):
             found = host.stat(stamp)
             replace_workers(host, self.systemd, self.unit)
             self._write_stamp(host, {"inputs": self.want.inputs, "rereads": self.want.rereads, "reloaded": found.mtime if found is not None else 0.0})
+
+    def _restart(self, host: Host) -> None:
+        """What outlived the service is ended first; a start that fails because somebody else has its port names them."""
+        status = self.systemd.status(self.unit)
+        if self.ports and not status.running:
+            if status.active not in ("inactive", "failed"):
+                self.systemd.act("stop", self.unit)  # it is about to start itself again
+            stopped.prove(host, self.unit, self.ports)
+        try:
+            self.systemd.act("restart", self.unit)
+        except CommandFailed as failed:
+            for port, each in strangers(host, self.ports, self.unit):
+                failed.hint = (
+                    f"port {port} is held by {each}: stop it, or give ours another port in /etc/mlflow-onprem/config.toml; then run this again"
+                )
+            raise
 
     def _settle(self) -> None:
         end = time.monotonic() + SETTLING

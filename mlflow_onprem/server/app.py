@@ -6,11 +6,9 @@ because a worker that replaces another one must read the secrets as they are now
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -26,7 +24,6 @@ logger = logging.getLogger("mlflow_onprem.app")
 
 # uvicorn's own code for "would fail the same way again": the supervisor then stops the service.
 _STARTUP_FAILURE = 3
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 def create() -> ASGIApp:
@@ -41,8 +38,6 @@ def create_again() -> ASGIApp:
 
 def _create(exit_code: int) -> ASGIApp:
     """Build MLflow's app with or without accounts; a failure is one plain line in the journal."""
-    # A worker that lost the processes above it would serve on with old secrets, watched by nobody.
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGTERM)
     try:
         settings = read(os.environ)
         environment.apply(settings)

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import environment
+from . import environment, orphans
 from .settings import Settings, read
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the queue lives as long as the service, in a folder of its own
@@ -52,6 +52,7 @@ def for_runner(settings: Settings, supervisor_pid: int) -> dict[str, str]:
 
 def main() -> None:
     """Become MLflow's job runner."""
+    orphans.tie_to_supervisor()
     settings = read(os.environ)
     environment.apply(settings)
     os.environ.update(for_runner(settings, os.getppid()))

@@ -11,7 +11,7 @@ import importlib
 import os
 import warnings
 
-from . import environment
+from . import environment, orphans
 from .settings import SettingsError, read
 
 MODULES = (
@@ -46,4 +46,6 @@ def _preload() -> None:
     gc.freeze()
 
 
+orphans.tie_to_supervisor()
+orphans.tie_children()
 _preload()

@@ -20,7 +20,7 @@ from uvicorn import _subprocess
 from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.supervisors.multiprocess import Multiprocess
 
-from . import jobs
+from . import jobs, orphans
 from .notify import notify
 from .settings import Settings
 
@@ -152,6 +152,7 @@ def listening_socket(config: Config) -> socket:
 
 def _fork_workers() -> None:
     """Have uvicorn fork its workers from a clean process with MLflow imported, not start each from nothing."""
+    orphans.name_supervisor()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([_PRELOAD])
     # uvicorn has no setting for it; the workers' memory (a quarter) and start time (a fifth) are worth it.

@@ -112,6 +112,7 @@ def resources(config: MinioSection, credentials: Credentials, facts: Facts, to: 
             paths=(*(file.path for file in (*files, less, account)), f"{folder}/manifest.json"),
             # It says that it is ready before it has loaded its access keys, and refuses them for a moment.
             settled=lambda: _knows_key(config, credentials, to),
+            ports=(config.port, config.console_port),
         ),
         StoreFeatures(to.store, None, True, wanted(program.version, presigned=False)),
         bucket,

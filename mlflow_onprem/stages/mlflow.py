@@ -130,6 +130,7 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
                 f"{MODULES}/{modules.key()}",
             ),
             reread_paths=tuple(file.path for file in reread),
+            ports=(config.mlflow.port,),
         ),
         *_rotation(config, credentials, facts, external, to, made),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from mlflow_onprem.commands.doctor.finding import Finding, bad, ok, warning
@@ -12,6 +11,7 @@ from mlflow_onprem.commands.doctor.journey import Rest, StepFailed
 from mlflow_onprem.config import Config
 from mlflow_onprem.host import Host
 from mlflow_onprem.object_store import MinioStore, StoreRefused, StoreUnreachable
+from mlflow_onprem.ports import listeners
 from mlflow_onprem.secret import Secret
 
 DEFAULT_ACCOUNT = "minioadmin"
@@ -23,19 +23,6 @@ WITHOUT_ACCOUNT = (
     ("POST", "/v1/traces"),
     ("GET", "/"),
 )
-LISTEN = "0A"
-
-
-@dataclass(frozen=True)
-class Listener:
-    """A TCP socket that waits for connections: its address and port."""
-
-    address: str
-    port: int
-
-    @property
-    def loopback(self) -> bool:
-        return ipaddress.ip_address(self.address).is_loopback
 
 
 def default_account(store_endpoint: str, region: str) -> Finding:
@@ -133,24 +120,6 @@ def ports(host: Host, config: Config, *, postgres_shared: bool) -> Iterator[Find
             shut.append(str(port))
     if shut:
         yield ok("ports", f"only this host reaches {', '.join(shut)}")
-
-
-def listeners(host: Host) -> list[Listener]:
-    """Every listening TCP socket, from /proc."""
-    return [each for name in ("tcp", "tcp6") for each in parse_listeners((host.read(f"/proc/net/{name}") or b"").decode())]
-
-
-def parse_listeners(text: str) -> list[Listener]:
-    """Listening sockets of /proc/net/tcp or tcp6, whose addresses are 32-bit words in the machine's byte order."""
-    found = []
-    for row in (line.split() for line in text.splitlines()[1:]):
-        if len(row) > 3 and row[3] == LISTEN:
-            word, _, port = row[1].rpartition(":")
-            raw = b"".join(bytes.fromhex(word[at : at + 8])[::-1] for at in range(0, len(word), 8))
-            address = ipaddress.ip_address(raw)
-            mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-            found.append(Listener(str(mapped or address), int(port, 16)))
-    return found
 
 
 def _is_local(bind: str) -> bool:

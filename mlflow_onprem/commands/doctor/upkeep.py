@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import email.utils
-import os
 import re
 import socket
 import time
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-from mlflow_onprem.assembly import Assembly
+from mlflow_onprem import room
+from mlflow_onprem.assembly import Assembly, store_folders
 from mlflow_onprem.commands.doctor.finding import Finding, bad, ok, warning
 from mlflow_onprem.config import MinioSection
 from mlflow_onprem.engine import Plan
@@ -23,7 +23,7 @@ from mlflow_onprem.resources.files import File
 from mlflow_onprem.resources.schema import Schema, SchemaState
 from mlflow_onprem.resources.store_features import tolerated
 from mlflow_onprem.secret import Secret
-from mlflow_onprem.stages import kernel, minio, postgres
+from mlflow_onprem.stages import kernel, postgres
 
 #: Older ones have holes that need no account (facts: CVE-2026-116690, CVE-2026-116692).
 MLFLOW_FLOOR = (3, 17, 0)
@@ -119,32 +119,22 @@ def clock(host: Host, dates: Iterable[tuple[str, str | None]]) -> Iterator[Findi
 def disk(host: Host, assembly: Assembly) -> Iterator[Finding]:
     """Space and inodes of every filesystem that the stack writes to."""
     config = assembly.config
-    places = ["/var/lib/mlflow", "/opt/mlflow-onprem", "/var/log", *(minio.data_folders(config.minio) if config.minio.mode == "local" else ())]
-    places += ["/var/lib/postgresql"] if config.postgres.mode == "local" else []
-    seen: dict[int, str] = {}
     fullest = 0
     troubled = False
-    for place in places:
-        path = host.local(place)
-        if not path.exists() or (device := path.stat().st_dev) in seen:
-            continue
-        seen[device] = place
-        found = os.statvfs(path)
-        # As df counts: what root alone may use is not free.
-        used = _percent(found.f_blocks - found.f_bfree, found.f_bavail)
-        inodes = _percent(found.f_files - found.f_ffree, found.f_favail)
+    why, fix = "a full disk stops uploads first and PostgreSQL next", f"delete runs you no longer need, then {room.HINT}"
+    for each in room.of(host, config, store_folders(config)):
+        used, inodes = _percent(each.size - each.free, each.free), _percent(each.inodes - each.free_inodes, each.free_inodes)
         fullest = max(fullest, used, inodes)
+        if each.full:
+            troubled = True
+            yield bad("disk", f"the disk is full: {each}", why, fix)
+            continue
         for what, value in (("space", used), ("inodes", inodes)):
             if value >= DISK_WARN:
                 troubled = True
-                left = f"{found.f_bavail * found.f_frsize / 2**30:.1f} GiB left" if what == "space" else f"{found.f_favail} left"
+                left = f"{each.free / 2**30:.1f} GiB left" if what == "space" else f"{each.free_inodes} left"
                 make = bad if value >= DISK_BAD else warning
-                yield make(
-                    "disk",
-                    f"{value} % of the {what} under {place} is used, {left}",
-                    "a full disk stops uploads first and PostgreSQL next",
-                    "delete runs you no longer need and `sudo mlflow-onprem gc`, or mount a larger disk there",
-                )
+                yield make("disk", f"{value} % of the {what} under {each.place} is used, {left}", why, fix)
     if not troubled:
         yield ok("disk", f"space and inodes: at most {fullest} % used")
 

@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from mlflow_onprem_sandbox import Layer, Sandbox, install_tools, prepare, product
+
 from bench.load import Server, rate, requests
-from mlflow_onprem.commands.sandbox import store_from_source
-from mlflow_onprem.host import LocalHost
-from mlflow_onprem.sandbox import Layer, Sandbox, install_tools, prepare, product
+from mlflow_onprem.sandbox.command import store_from_source
+from mlflow_onprem.system.local_host import LocalHost
 
 ROUND_SECONDS = 3.0
 #: A kept connection with accounts on: at least this many times the article's rate, at 1 and at 4 connections.

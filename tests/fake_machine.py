@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlflow_onprem import credentials as credentials_module
-from mlflow_onprem import engine, stages
-from mlflow_onprem.config import Config
-from mlflow_onprem.credentials import Credentials
-from mlflow_onprem.engine import Stack
-from mlflow_onprem.facts import Facts
-from mlflow_onprem.object_store import bucket_policy
-from mlflow_onprem.package_data import read
+from mlflow_onprem.clients.bucket_policy import bucket_policy
+from mlflow_onprem.core import engine
+from mlflow_onprem.core.engine import Stack
+from mlflow_onprem.core.secret import Secret
 from mlflow_onprem.resources.database import scram_matches
 from mlflow_onprem.resources.services import Service
-from mlflow_onprem.secret import Secret
-from mlflow_onprem.stages import inputs
-from mlflow_onprem.stages.connections import Connections
-from mlflow_onprem.stages.inputs import External
-from mlflow_onprem.systemd import Systemd
+from mlflow_onprem.settings import credentials as credentials_module
+from mlflow_onprem.settings.config import Config
+from mlflow_onprem.settings.credentials import Credentials
+from mlflow_onprem.settings.facts import Facts
+from mlflow_onprem.stack import build, inputs
+from mlflow_onprem.stack.connections import Connections
+from mlflow_onprem.stack.inputs import External
+from mlflow_onprem.system.package_data import read
+from mlflow_onprem.system.systemd import Systemd
 from tests.fake_services import ETC, OURS, POSTGRES, FakeApt, FakePrograms, FakeSql, FakeStore, FakeSystemd, StoreData
 from tests.fakes import Clock, FakeHost
 
@@ -124,7 +124,7 @@ class Machine:
         access_key, secret_key = external.s3 or (found.minio_root_user, found.minio_root_password)
         store = FakeStore(self.host, self.data, access_key, secret_key, self.systemd if wanted.minio.mode == "local" else None)
         systemd = Systemd(self.host, ())
-        made = stages.build(wanted, found, facts, external, Connections(systemd, self.sql, store), "uv")
+        made = build.build(wanted, found, facts, external, Connections(systemd, self.sql, store), "uv")
         units = {name for each in made if isinstance(each, Service) for name in (each.unit, each.boot_unit) if name}
         systemd.__init__(self.host, tuple(sorted({*units, POSTGRES})))  # type: ignore[misc]  # the units are known from the list only now
         return made if side_by_side else Stack(first=tuple(made))

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlflow_onprem.host import Result
-from mlflow_onprem.object_store import StoreRefused, StoreUnreachable
-from mlflow_onprem.secret import Secret
-from mlflow_onprem.sql import SqlError
-from mlflow_onprem.store_contract import Lack
+from mlflow_onprem.clients.sql import SqlError
+from mlflow_onprem.clients.store_contract import Lack
+from mlflow_onprem.clients.store_errors import StoreRefused, StoreUnreachable
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.core.secret import Secret
 from tests.fakes import START, Call, FakeHost
 
 ETC = "/etc/mlflow-onprem"

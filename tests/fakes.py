@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mlflow_onprem.errors import CommandFailed, NotVisible, OnPremError
-from mlflow_onprem.host import TAIL_LINES, Result, Stat
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.core.errors import CommandFailed, NotVisible, OnPremError
+from mlflow_onprem.core.host import Result, Stat
+from mlflow_onprem.core.secret import Secret
+from mlflow_onprem.system.local_host import TAIL_LINES
 
 START = 1_700_000_000.0
 

@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from mlflow_onprem.commands import sandbox
-from mlflow_onprem.config import Config
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.host import LocalHost
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.sandbox import command
+from mlflow_onprem.settings.config import Config
+from mlflow_onprem.system.local_host import LocalHost
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,7 +39,7 @@ def main() -> int:
     began = time.monotonic()
     host = LocalHost()
     try:
-        made = sandbox.up(on_progress=say)
+        made = command.up(on_progress=say)
         python = client(host)
         account = made.account
         # By environment, not by argument: `ps` shows arguments to everybody.

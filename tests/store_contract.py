@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlflow_onprem import store_contract
-from mlflow_onprem.object_store import MinioStore
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.clients import store_contract
+from mlflow_onprem.clients.object_store import MinioStore
+from mlflow_onprem.core.secret import Secret
 
 BUCKET = os.environ.get("MLFLOW_ONPREM_STORE_BUCKET")
 

@@ -6,16 +6,18 @@ import dataclasses
 import socket
 
 import pytest
+from mlflow_onprem_server import own_address
 
-from mlflow_onprem import addresses, health
-from mlflow_onprem.commands.doctor import upkeep
-from mlflow_onprem.config import Config
-from mlflow_onprem.errors import Refused
-from mlflow_onprem.facts import Facts
-from mlflow_onprem.health import ProbeFailed
-from mlflow_onprem.host import Result
-from mlflow_onprem.preflight import check_addresses
-from mlflow_onprem.server import own_address
+from mlflow_onprem.core.errors import Refused
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.doctor import host_checks
+from mlflow_onprem.settings import addresses
+from mlflow_onprem.settings.config import Config
+from mlflow_onprem.settings.facts import Facts
+from mlflow_onprem.stack import health
+from mlflow_onprem.stack.health import ProbeFailed
+from mlflow_onprem.stack.preflight import check_addresses
+from mlflow_onprem.system import host_addresses
 from tests.fake_machine import FACTS
 from tests.fakes import FakeHost
 from tests.test_facts import gather, machine
@@ -58,7 +60,7 @@ def test_what_clients_are_told(settings: dict[str, object], names: tuple[str, ..
 
 
 def test_a_name_counts_where_dns_leads_it_to_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(addresses, "has", lambda address: address in ("10.0.0.7", "127.0.1.1"))
+    monkeypatch.setattr(host_addresses, "has", lambda address: address in ("10.0.0.7", "127.0.1.1"))
     found = of("GPU01", "GPU01.corp.example", "gpu01.local", "10.0.0.7")
     assert addresses.tracking_uri(host("10.0.0.7 STREAM x\n"), Config(), found) == "http://gpu01.corp.example:5000"
     assert addresses.tracking_uri(host("10.0.0.99 STREAM x\n"), Config(), found) == "http://10.0.0.7:5000", "somebody else's"
@@ -79,15 +81,15 @@ def test_the_address_that_leads_out_comes_first(monkeypatch: pytest.MonkeyPatch)
     """Docker's and libvirt's bridges have addresses as well, and lower ones."""
     found = FakeHost()
     found.script(["hostname", "-I"], out="172.17.0.1 192.168.5.7 fe80::1 fd00::7 \n")
-    monkeypatch.setattr(addresses, "towards_the_network", lambda: ["192.168.5.7", "fd00::7"])
-    assert addresses.of_host(found) == ("192.168.5.7", "fd00::7", "172.17.0.1")
-    monkeypatch.setattr(addresses, "towards_the_network", list)
-    assert addresses.of_host(found) == ("172.17.0.1", "192.168.5.7", "fd00::7"), "no way out: in the order of the interfaces"
+    monkeypatch.setattr(host_addresses, "towards_the_network", lambda: ["192.168.5.7", "fd00::7"])
+    assert host_addresses.of_host(found) == ("192.168.5.7", "fd00::7", "172.17.0.1")
+    monkeypatch.setattr(host_addresses, "towards_the_network", list)
+    assert host_addresses.of_host(found) == ("172.17.0.1", "192.168.5.7", "fd00::7"), "no way out: in the order of the interfaces"
 
 
 def test_names_of_a_host_as_debian_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "GPU01")
-    monkeypatch.setattr(addresses, "towards_the_network", list)
+    monkeypatch.setattr(host_addresses, "towards_the_network", list)
     found = machine()
     found.put("/etc/hosts", "127.0.0.1 localhost\n127.0.1.1 gpu01.corp.example GPU01\n")
     found.put("/etc/resolv.conf", "search lab.example\n")
@@ -135,10 +137,10 @@ def test_which_names_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_doctor_says_where_a_name_leads_nowhere() -> None:
-    assert upkeep.client_address("http://127.0.0.1:5000", []).level == "ok"
-    lost = upkeep.client_address("http://nowhere.invalid:5000", [])
+    assert host_checks.client_address("http://127.0.0.1:5000", []).level == "ok"
+    lost = host_checks.client_address("http://nowhere.invalid:5000", [])
     assert (lost.level, "the name nowhere.invalid is not known here" in lost.what) == ("warning", True)
-    assert upkeep.client_address("http://127.0.0.1:5000", ["only this host"]).level == "warning"
+    assert host_checks.client_address("http://127.0.0.1:5000", ["only this host"]).level == "warning"
 
 
 def test_the_stores_address_for_clients_follows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from mlflow_onprem.host import Result
+from mlflow_onprem.core.host import Result
 from mlflow_onprem.resources.adoption import NOTE, Adopted, ClosedLines, Copy, CopyState, close_lines, opens_everything
-from mlflow_onprem.resources.processes import family
+from mlflow_onprem.system.processes import family
 from tests.fakes import FakeHost
 
 HBA = """\

@@ -13,21 +13,20 @@ from typing import Any, cast
 
 import pytest
 
-from mlflow_onprem import render_backup
-from mlflow_onprem.backup import database, manifest, objects, passphrase, summary, vault
+from mlflow_onprem.backup import catalog, database, encryption, manifest, objects, passphrase, render, summary, verify
 from mlflow_onprem.backup.bucket import Bucket
-from mlflow_onprem.backup.keep import kept
+from mlflow_onprem.backup.encryption import Keys, Opener, Sealer
+from mlflow_onprem.backup.location import open_repository
 from mlflow_onprem.backup.manifest import FilePart, Manifest, ObjectsPart, Proof
 from mlflow_onprem.backup.objects import Entry, Tally
-from mlflow_onprem.backup.repository import Folder, Missing, Repository, open_repository, pieces, pool_name
-from mlflow_onprem.backup.vault import Keys, Opener, Sealer
+from mlflow_onprem.backup.repository import Folder, Missing, Repository, pieces, pool_name
+from mlflow_onprem.backup.retention import kept
 from mlflow_onprem.cli.backup import _repository
-from mlflow_onprem.commands import backup, backup_verify
-from mlflow_onprem.config import BackupSection, Config
-from mlflow_onprem.config_file import load
-from mlflow_onprem.errors import ConfigError, OnPremError, Refused
-from mlflow_onprem.host import LocalHost
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.core.errors import ConfigError, OnPremError, Refused
+from mlflow_onprem.core.secret import Secret
+from mlflow_onprem.settings.config import BackupSection, Config
+from mlflow_onprem.settings.config_file import load
+from mlflow_onprem.system.local_host import LocalHost
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)
 REPOSITORY = "/var/backups/test"
@@ -248,10 +247,10 @@ def test_prune_removes_backups_and_only_what_no_other_one_needs(host: LocalHost,
     put_backup(host, repository, made("20261001-000000-0001", NOW - timedelta(days=2)), [b"shared", b"of the first"])
     put_backup(host, repository, made("20261101-000000-0002", NOW), [b"shared", b"of the second"])
     rules = BackupSection(keep_daily=1, keep_weekly=0, keep_monthly=0)
-    done = backup.prune(host, repository, rules)
+    done = catalog.prune(host, repository, rules)
     assert (done.removed, done.kept, done.freed) == (("20261001-000000-0001",), ("20261101-000000-0002",), len(b"of the first"))
     assert {name for name, _ in repository.names("objects/")} == {pool_name(sha(b"shared")), pool_name(sha(b"of the second"))}
-    assert backup.prune(host, repository, rules).removed == ()
+    assert catalog.prune(host, repository, rules).removed == ()
 
 
 def test_prune_touches_nothing_where_a_backup_cannot_be_read(host: LocalHost, repository: Folder) -> None:
@@ -259,7 +258,7 @@ def test_prune_touches_nothing_where_a_backup_cannot_be_read(host: LocalHost, re
     put_backup(host, repository, made("20261101-000000-0002", NOW, format=2), [b"2"])
     before = sorted(repository.names(""))
     with pytest.raises(Refused, match="20261101-000000-0002"):
-        backup.prune(host, repository, BackupSection(keep_daily=1, keep_weekly=0, keep_monthly=0))
+        catalog.prune(host, repository, BackupSection(keep_daily=1, keep_weekly=0, keep_monthly=0))
     assert sorted(repository.names("")) == before
 
 
@@ -268,10 +267,10 @@ def test_prune_touches_nothing_where_a_backup_cannot_be_read(host: LocalHost, re
 
 def test_verify_reads_every_byte(host: LocalHost, repository: Folder) -> None:
     found = put_backup(host, repository, made("20261101-000000-0002", NOW), [b"one", b"two"])
-    assert backup_verify.verify(host, repository, found.id).damaged == ()
+    assert verify.verify(host, repository, found.id).damaged == ()
     host.local(f"{REPOSITORY}/{pool_name(sha(b'two'))}").write_bytes(b"tw0")
     host.local(f"{REPOSITORY}/{pool_name(sha(b'one'))}").unlink()
-    damaged = backup_verify.verify(host, repository, found.id).damaged
+    damaged = verify.verify(host, repository, found.id).damaged
     assert [line.split(":")[0] for line in damaged] == ["object 0", "object 1"]
     # The next backup copies these again, whatever the index says.
     assert json.loads(repository.read("damaged.json") or b"") == sorted([sha(b"one"), sha(b"two")])
@@ -280,13 +279,13 @@ def test_verify_reads_every_byte(host: LocalHost, repository: Folder) -> None:
 def test_a_damaged_backup_is_no_longer_proven_and_not_booted(host: LocalHost, repository: Folder) -> None:
     found = put_backup(host, repository, made("20261101-000000-0002", NOW), [b"one"])
     proof = Proof(when=NOW, seconds=1, tables=1, rows=1, runs=1, artifacts=1, artifact_bytes=3)
-    verified = backup_verify.prove(host, repository, backup_verify.verify(host, repository, found.id), lambda _: proof)
+    verified = verify.prove(host, repository, verify.verify(host, repository, found.id), lambda _: proof)
     assert verified.proof == manifest.proof(repository, found.id) == proof
     host.local(f"{REPOSITORY}/backups/{found.id}/objects.jsonl.gz").write_bytes(b"")
-    verified = backup_verify.verify(host, repository, found.id)
+    verified = verify.verify(host, repository, found.id)
     assert verified.damaged
     assert manifest.proof(repository, found.id) is None
-    assert backup_verify.prove(host, repository, verified, lambda _: proof).proof is None
+    assert verify.prove(host, repository, verified, lambda _: proof).proof is None
 
 
 # encryption --------------------------------------------------------------------------------------------------------------
@@ -351,13 +350,13 @@ def test_damaged_or_greedy_parameters_are_refused() -> None:
 def test_a_key_file_must_be_closed(host: LocalHost) -> None:
     path = host.local("/key")
     with pytest.raises(ConfigError, match="missing"):
-        vault.read_key(host, "/key")
+        encryption.read_key(host, "/key")
     path.write_text("secret\n")
     path.chmod(0o644)
     with pytest.raises(ConfigError, match="read by others"):
-        vault.read_key(host, "/key")
+        encryption.read_key(host, "/key")
     path.chmod(0o600)
-    assert vault.read_key(host, "/key") == Secret("secret")
+    assert encryption.read_key(host, "/key") == Secret("secret")
 
 
 def test_the_vault_holds_etc_and_the_files_named_and_nothing_left_out(host: LocalHost) -> None:
@@ -365,8 +364,8 @@ def test_the_vault_holds_etc_and_the_files_named_and_nothing_left_out(host: Loca
         host.local(name).parent.mkdir(parents=True, exist_ok=True)
         host.local(name).write_text(text)
         host.local(name).chmod(0o600)
-    vault.pack(host, host.local("/vault.tar"), ["/root/s3", "/missing"], ["/etc/mlflow-onprem/phrase"])
-    assert vault.unpack(host.local("/vault.tar")) == {"/etc/mlflow-onprem/a/b": (b"1", 0o600), "/root/s3": (b"2", 0o600)}
+    encryption.pack(host, host.local("/vault.tar"), ["/root/s3", "/missing"], ["/etc/mlflow-onprem/phrase"])
+    assert encryption.unpack(host.local("/vault.tar")) == {"/etc/mlflow-onprem/a/b": (b"1", 0o600), "/root/s3": (b"2", 0o600)}
 
 
 def test_an_archive_that_reaches_elsewhere_is_refused(tmp_path: Path) -> None:
@@ -377,7 +376,7 @@ def test_an_archive_that_reaches_elsewhere_is_refused(tmp_path: Path) -> None:
         member = tarfile.TarInfo("etc/../../root/x")
         tar.addfile(member, io.BytesIO())
     with pytest.raises(OnPremError, match="not a plain file"):
-        vault.unpack(tmp_path / "evil.tar")
+        encryption.unpack(tmp_path / "evil.tar")
 
 
 # databases ---------------------------------------------------------------------------------------------------------------
@@ -408,7 +407,7 @@ class Cluster:
         if "RENAME" in statement:
             if self.busy:
                 self.busy -= 1
-                from mlflow_onprem.sql import SqlError
+                from mlflow_onprem.clients.sql import SqlError
 
                 raise SqlError("database is being accessed by other users", "55006")
             self.pending = (self.pending - {identifiers["old"]}) | {identifiers["new"]}
@@ -456,11 +455,11 @@ def test_status_says_how_old_and_whether_proven(host: LocalHost) -> None:
 
 def test_the_list_shows_what_is_proven(host: LocalHost, repository: Folder) -> None:
     found = put_backup(host, repository, made("20261101-000000-0002", NOW), [b"one"])
-    listed = backup.listed(repository)
-    text = render_backup.listed_text(listed, NOW + timedelta(days=1))
+    listed = catalog.listed(repository)
+    text = render.listed_text(listed, NOW + timedelta(days=1))
     assert "1 day" in text
     assert f"verify {found.id} --boot" in text
-    answer = render_backup.listed_json(listed)
+    answer = render.listed_json(listed)
     assert (answer["backups"][0]["id"], answer["backups"][0]["proven"]) == (found.id, None)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_onprem.commands import bundle as command
-from mlflow_onprem.config import Config, MinioSection, MlflowSection
-from mlflow_onprem.config_file import load
-from mlflow_onprem.errors import ConfigError
-from mlflow_onprem.host import LocalHost
-from mlflow_onprem.resources import bundle
+from mlflow_onprem.bundle import command
+from mlflow_onprem.core.errors import ConfigError
+from mlflow_onprem.settings.config import Config, MinioSection, MlflowSection
+from mlflow_onprem.settings.config_file import load
+from mlflow_onprem.system import bundle
+from mlflow_onprem.system.local_host import LocalHost
 from tests.fakes import FakeHost
 
 FOLDER = bundle.FOLDER

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_onprem import credentials as credentials_module
-from mlflow_onprem import engine, progress, render
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.cli import progress
+from mlflow_onprem.core import engine
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.render import error_json, error_text
+from mlflow_onprem.core.secret import Secret
+from mlflow_onprem.install import render
+from mlflow_onprem.settings import credentials as credentials_module
 from tests.fake_machine import CREDENTIALS, EXTERNAL, Machine, config, external_files, with_secrets
 
 MARK = "CANARY"
@@ -80,7 +83,7 @@ def test_no_failure_tells_a_secret(tmp_path: Path) -> None:
         machine = Machine(tmp_path / str(number))
         machine.host.fail_at = number
         if (failed := failure_of(machine)) is not None:
-            text = render.error_text(failed) + json.dumps(render.error_json(failed)) + repr(failed) + repr(failed.__cause__)
+            text = error_text(failed) + json.dumps(error_json(failed)) + repr(failed) + repr(failed.__cause__)
             assert MARK not in text
             assert MARK not in outside(machine)
             assert "what next: " in text

@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 
-from mlflow_onprem import __version__, render
-from mlflow_onprem.engine import Plan
-from mlflow_onprem.errors import OnPremError, ResourceFailed
-from mlflow_onprem.health import Verdict
-from mlflow_onprem.resource import Change, FieldChange
+from mlflow_onprem import __version__
+from mlflow_onprem.core.engine import Plan
+from mlflow_onprem.core.errors import OnPremError, ResourceFailed
+from mlflow_onprem.core.render import envelope, error_json, error_text
+from mlflow_onprem.core.resource import Change, FieldChange
+from mlflow_onprem.install import render
+from mlflow_onprem.stack.health import Verdict
+from mlflow_onprem.status.render import status_text, verdict_json
 
 ROOT = Path(__file__).parents[1]
 NOBODY = pwd.getpwnam("nobody").pw_uid
@@ -27,7 +30,7 @@ AS_NOBODY = """
 import importlib, os, pkgutil, sys
 import mlflow_onprem
 for module in pkgutil.walk_packages(mlflow_onprem.__path__, "mlflow_onprem."):
-    if not module.name.startswith(("mlflow_onprem.server", "mlflow_onprem.sql_child", "mlflow_onprem.__main__")):
+    if not module.name.startswith(("mlflow_onprem_server", "mlflow_onprem.clients.sql_child", "mlflow_onprem.__main__")):
         importlib.import_module(module.name)
 import psycopg, requests, minio, rich.console, encodings.idna
 from mlflow_onprem.cli import main
@@ -199,7 +202,7 @@ PLAN = Plan(
 
 
 def test_the_plan_as_json_is_pinned() -> None:
-    assert json.loads(render.envelope("plan", render.plan_json(PLAN))) == {
+    assert json.loads(envelope("plan", render.plan_json(PLAN))) == {
         "schema": 1,
         "command": "plan",
         "changes": [
@@ -247,15 +250,15 @@ def test_a_verdict_as_json_is_pinned() -> None:
         "detail": "answers HTTP 503",
         "latency_ms": 1.5,
     }
-    assert {name: value for name, value in render.verdict_json(verdict).items() if name in expected} == expected
-    text = render.status_text([verdict])
+    assert {name: value for name, value in verdict_json(verdict).items() if name in expected} == expected
+    text = status_text([verdict])
     assert "not healthy: minio" in text
     assert "sudo mlflow-onprem install" in text
 
 
 def test_a_failure_says_what_its_last_lines_what_else_and_what_next() -> None:
     failed = ResourceFailed("service:mlflow.service", OnPremError("it died", "mend it", "line one\nline two"), ["file:/x: full"])
-    assert render.error_text(failed).splitlines() == [
+    assert error_text(failed).splitlines() == [
         "error: service:mlflow.service: it died",
         "",
         "    line one",
@@ -264,7 +267,7 @@ def test_a_failure_says_what_its_last_lines_what_else_and_what_next() -> None:
         "also failed: file:/x: full",
         "what next: mend it",
     ]
-    assert render.error_json(failed) == {
+    assert error_json(failed) == {
         "error": {
             "message": "service:mlflow.service: it died",
             "hint": "mend it",

@@ -18,14 +18,17 @@ import pytest
 import trustme
 from dotenv import dotenv_values
 
-from mlflow_onprem import addresses, credentials
-from mlflow_onprem.commands import client_check, client_env, client_forms, client_reach
-from mlflow_onprem.commands.client_check import Checked, Client
-from mlflow_onprem.commands.client_version import compare, installed
-from mlflow_onprem.config import AuthSection, Config, MlflowSection
-from mlflow_onprem.errors import CommandFailed, ConfigError, OnPremError
-from mlflow_onprem.host import LocalHost, Result
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.client import check, env, forms, reach
+from mlflow_onprem.client.check import Checked
+from mlflow_onprem.client.client import Client
+from mlflow_onprem.client.version import compare, installed
+from mlflow_onprem.core.errors import CommandFailed, ConfigError, OnPremError
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.core.secret import Secret
+from mlflow_onprem.settings import credentials
+from mlflow_onprem.settings.config import AuthSection, Config, MlflowSection
+from mlflow_onprem.system import host_addresses
+from mlflow_onprem.system.local_host import LocalHost
 from tests.fakes import FakeHost
 from tests.web import Reply, Request, as_json, serve
 
@@ -42,7 +45,7 @@ VALUES = {
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_a_shell_reads_every_value_as_it_is(shell: str) -> None:
-    script = client_forms.form("sh", VALUES, ["a note; with $(signs)"]) + "".join(f'\nprintf "%s\\0" "${name}"' for name in VALUES)
+    script = forms.form("sh", VALUES, ["a note; with $(signs)"]) + "".join(f'\nprintf "%s\\0" "${name}"' for name in VALUES)
     out = subprocess.run([shell], input=script, capture_output=True, text=True, check=True, env={"HOME": "/nowhere", "PATH": "/usr/bin:/bin"}).stdout
     assert out.split("\0")[:-1] == list(VALUES.values())
 
@@ -51,23 +54,23 @@ def test_a_notebook_cell_sets_every_value_as_it_is(monkeypatch: pytest.MonkeyPat
     for name in VALUES:
         monkeypatch.setenv(name, "old")
     names: dict[str, object] = {}
-    exec(compile(client_forms.form("notebook", VALUES, ["a note"]), "cell", "exec"), names)
+    exec(compile(forms.form("notebook", VALUES, ["a note"]), "cell", "exec"), names)
     environ = names["os"].environ  # type: ignore[attr-defined]
     assert {name: environ[name] for name in VALUES} == VALUES
 
 
 def test_dotenv_reads_every_value_as_it_is() -> None:
-    assert dict(dotenv_values(stream=io.StringIO(client_forms.form("dotenv", VALUES, ["a note"])))) == VALUES
+    assert dict(dotenv_values(stream=io.StringIO(forms.form("dotenv", VALUES, ["a note"])))) == VALUES
 
 
 def test_plain_values_stay_plain_for_readers_that_know_no_quotes() -> None:
-    assert client_forms.form("dotenv", {"A": "http://h:5000", "B": "x/y+z-1_2@c"}, []) == "A=http://h:5000\nB=x/y+z-1_2@c"
+    assert forms.form("dotenv", {"A": "http://h:5000", "B": "x/y+z-1_2@c"}, []) == "A=http://h:5000\nB=x/y+z-1_2@c"
 
 
 def test_powershell_reads_every_value_as_it_is() -> None:
     """By PowerShell's rule for a string in single quotes: every kind of single quote ends it unless it is doubled."""
     read = {}
-    for line in client_forms.form("powershell", VALUES, []).splitlines():
+    for line in forms.form("powershell", VALUES, []).splitlines():
         found = re.fullmatch(r"\$env:(\w+) = '((?:[^'\u2018\u2019\u201a\u201b]|(['\u2018\u2019\u201a\u201b])\3)*)'", line)
         assert found, line
         read[found[1]] = re.sub(r"(['\u2018\u2019\u201a\u201b])\1", r"\1", found[2])
@@ -92,7 +95,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
         "dpkg-query": _says(""),
     }
     monkeypatch.setattr(socket, "gethostname", lambda: "ml1")
-    monkeypatch.setattr(addresses, "towards_the_network", list)
+    monkeypatch.setattr(host_addresses, "towards_the_network", list)
     return host
 
 
@@ -108,7 +111,7 @@ PROXIES: tuple[tuple[dict[str, str], tuple[str, str]], ...] = (
 @pytest.mark.parametrize(("before", "after"), PROXIES)
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_a_shell_keeps_what_goes_round_the_proxy_and_adds_the_server(shell: str, before: dict[str, str], after: tuple[str, str]) -> None:
-    pasted = client_forms.form("sh", {}, [], ("ml1", "10.0.0.7"))
+    pasted = forms.form("sh", {}, [], ("ml1", "10.0.0.7"))
     script = f"set -eu\n{pasted}\n{pasted}\nenv"
     found = subprocess.run([shell], input=script, capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin", **before}).stdout
     environ = dict(line.partition("=")[::2] for line in found.splitlines())
@@ -121,14 +124,14 @@ def test_a_notebook_keeps_what_goes_round_the_proxy(before: dict[str, str], afte
         monkeypatch.delenv(name, raising=False)
     for name, value in before.items():
         monkeypatch.setenv(name, value)
-    cell = client_forms.form("notebook", {}, [], ("ml1", "10.0.0.7"))
+    cell = forms.form("notebook", {}, [], ("ml1", "10.0.0.7"))
     exec(compile(cell, "cell", "exec"), {})
     exec(compile(cell, "cell", "exec"), {})
     assert tuple(os.environ.get(name) for name in ("no_proxy", "NO_PROXY")) in (after, (after[0], None))
 
 
 def test_dotenv_keeps_what_goes_round_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = client_forms.form("dotenv", {}, [], ("ml1", "10.0.0.7"))
+    text = forms.form("dotenv", {}, [], ("ml1", "10.0.0.7"))
     monkeypatch.setenv("no_proxy", "a")
     monkeypatch.delenv("NO_PROXY", raising=False)
     assert dict(dotenv_values(stream=io.StringIO(text))) == {"no_proxy": "a,ml1,10.0.0.7", "NO_PROXY": ",ml1,10.0.0.7"}
@@ -137,13 +140,13 @@ def test_dotenv_keeps_what_goes_round_the_proxy(monkeypatch: pytest.MonkeyPatch)
 def test_powershell_and_fish_name_both_spellings_and_every_host() -> None:
     """Fish itself reads them in tests/host/test_clients.py."""
     for shell in ("powershell", "fish"):
-        text = client_forms.form(shell, {}, [], ("ml1", "10.0.0.7"))
+        text = forms.form(shell, {}, [], ("ml1", "10.0.0.7"))
         assert all(each in text for each in ("no_proxy", "NO_PROXY", "ml1", "10.0.0.7", "'*'"))
 
 
 def test_what_opentelemetrys_own_programs_need() -> None:
     pairs = {"MLFLOW_TRACKING_URI": "http://h:5000", "MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "p?>~\u00ff=,;"}
-    found, notes = client_env.otlp(pairs, "7")
+    found, notes = env.otlp(pairs, "7")
     assert (found["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"], found["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"]) == ("http://h:5000/v1/traces", "http/protobuf")
     text = found["OTEL_EXPORTER_OTLP_TRACES_HEADERS"]
     assert re.fullmatch(r"x-mlflow-experiment-id=7,Authorization=[A-Za-z0-9%]+", text), "every other character has a meaning in that variable"
@@ -152,12 +155,12 @@ def test_what_opentelemetrys_own_programs_need() -> None:
     scheme, _, account = headers["Authorization"].partition(" ")
     assert (scheme, base64.b64decode(account).decode()) == ("Basic", "ann:p?>~\u00ff=,;")
     assert notes == []
-    assert client_env.otlp({"MLFLOW_TRACKING_URI": "http://h:5000"}, "0")[0]["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] == "x-mlflow-experiment-id=0"
+    assert env.otlp({"MLFLOW_TRACKING_URI": "http://h:5000"}, "0")[0]["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] == "x-mlflow-experiment-id=0"
 
 
 def test_a_password_that_is_left_out_is_left_out_of_the_header_too() -> None:
     pairs = {"MLFLOW_TRACKING_URI": "http://h:5000", "MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "FILL-IN"}
-    found, [note] = client_env.otlp(pairs, "0")
+    found, [note] = env.otlp(pairs, "0")
     assert found["OTEL_EXPORTER_OTLP_TRACES_HEADERS"].endswith("Authorization=Basic%20FILL-IN")
     program = note.partition('python3 -c "')[2].removesuffix('"')
     asked = f"import getpass; getpass.getpass = lambda: 'right-p?'; {program}"
@@ -166,22 +169,22 @@ def test_a_password_that_is_left_out_is_left_out_of_the_header_too() -> None:
 
 
 def test_an_account_of_its_own_has_its_password_filled_in_by_its_owner(server: FakeHost) -> None:
-    pairs, notes = client_env.variables(server, Config(), "ann")
+    pairs, notes = env.variables(server, Config(), "ann")
     assert pairs == {"MLFLOW_TRACKING_URI": "http://10.0.0.7:5000", "MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "FILL-IN"}
     assert notes == ["put ann's password in place of FILL-IN"]
 
 
 def test_root_is_handed_the_administrator_and_others_are_not(server: FakeHost) -> None:
-    assert client_env.variables(server, Config(), None)[0]["MLFLOW_TRACKING_USERNAME"] == "admin"
+    assert env.variables(server, Config(), None)[0]["MLFLOW_TRACKING_USERNAME"] == "admin"
     server.is_root = False
     server.deny.add(credentials.PATH)
-    pairs, notes = client_env.variables(server, Config(), None)
+    pairs, notes = env.variables(server, Config(), None)
     assert (pairs["MLFLOW_TRACKING_PASSWORD"], len(notes)) == ("FILL-IN", 1)
 
 
 def test_without_accounts_and_with_a_name(server: FakeHost) -> None:
     config = Config(mlflow=MlflowSection(hosts=("mlflow.example.com",), auth=AuthSection(enabled=False)))
-    assert client_env.variables(server, config, None)[0] == {"MLFLOW_TRACKING_URI": "http://mlflow.example.com:5000"}
+    assert env.variables(server, config, None)[0] == {"MLFLOW_TRACKING_URI": "http://mlflow.example.com:5000"}
 
 
 # the check ---------------------------------------------------------------------------------------------------------
@@ -205,7 +208,7 @@ def ann(url: str, password: str = "right-password", **more: object) -> Client:
     return Client(url, "ann", Secret(password), **more)  # type: ignore[arg-type]
 
 
-def error(done: Checked) -> client_check.Finding:
+def error(done: Checked) -> check.Finding:
     """The one step that failed."""
     failed = [each for each in done.findings if each.level == "error"]
     assert len(failed) == 1
@@ -216,7 +219,7 @@ def error(done: Checked) -> client_check.Finding:
 
 def test_a_client_that_gets_through() -> None:
     with serve(mlflow) as site:
-        done = client_check.check(ann(site.url), "3.17.0")
+        done = check.check(ann(site.url), "3.17.0")
     assert done.healthy
     assert [(each.what, each.level) for each in done.findings] == [
         ("port", "ok"),
@@ -230,16 +233,16 @@ def test_a_client_that_gets_through() -> None:
 
 @pytest.mark.parametrize("uri", ["", "file:///tmp/mlruns", "databricks", "http://", "http://host:port", "http://[::1", "./mlruns"])
 def test_no_address_of_a_server(uri: str) -> None:
-    client = client_check.read_client({"MLFLOW_TRACKING_URI": uri}, Path("/nonexistent"))
-    assert "keeps its runs on its own disk" in error(client_check.check(client, None)).text
+    client = check.read_client({"MLFLOW_TRACKING_URI": uri}, Path("/nonexistent"))
+    assert "keeps its runs on its own disk" in error(check.check(client, None)).text
 
 
 def test_what_was_not_filled_in() -> None:
-    assert "FILL-IN still stands" in error(client_check.check(ann("http://127.0.0.1:9", "FILL-IN"), None)).text
+    assert "FILL-IN still stands" in error(check.check(ann("http://127.0.0.1:9", "FILL-IN"), None)).text
 
 
 def test_a_name_that_is_not_known() -> None:
-    found = error(client_check.check(ann("http://nowhere.invalid:5000"), None))
+    found = error(check.check(ann("http://nowhere.invalid:5000"), None))
     assert found.what == "name"
     assert "nowhere.invalid" in found.text
 
@@ -247,13 +250,13 @@ def test_a_name_that_is_not_known() -> None:
 def test_a_port_that_is_closed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    found = error(client_check.check(ann(f"http://127.0.0.1:{port}"), None))
+    found = error(check.check(ann(f"http://127.0.0.1:{port}"), None))
     assert found.text == f"port {port} of 127.0.0.1 is closed: the machine is there, and nothing listens"
     assert "this machine itself" in found.hint
 
 
 def test_a_port_behind_a_firewall(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_reach, "TIMEOUT", 0.3)
+    monkeypatch.setattr(reach, "TIMEOUT", 0.3)
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -262,7 +265,7 @@ def test_a_port_behind_a_firewall(monkeypatch: pytest.MonkeyPatch) -> None:
         for each in waiting:
             each.setblocking(False)
             each.connect_ex(full.getsockname())
-        found = error(client_check.check(ann(f"http://127.0.0.1:{full.getsockname()[1]}"), None))
+        found = error(check.check(ann(f"http://127.0.0.1:{full.getsockname()[1]}"), None))
         for each in waiting:
             each.close()
     assert found.what == "port"
@@ -270,9 +273,9 @@ def test_a_port_behind_a_firewall(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_reach, "ANSWER", 0.3)
+    monkeypatch.setattr(reach, "ANSWER", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        found = error(client_check.check(ann(f"http://127.0.0.1:{silent.getsockname()[1]}"), None))
+        found = error(check.check(ann(f"http://127.0.0.1:{silent.getsockname()[1]}"), None))
     assert "no answer came" in found.text
 
 
@@ -288,7 +291,7 @@ def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_answers_is_not_mlflow(reply: Reply, why: str) -> None:
     with serve(lambda _: reply) as site:
-        assert re.search(why, error(client_check.check(ann(site.url), None)).text)
+        assert re.search(why, error(check.check(ann(site.url), None)).text)
 
 
 def test_a_name_that_mlflow_does_not_serve_under() -> None:
@@ -298,7 +301,7 @@ def test_a_name_that_mlflow_does_not_serve_under() -> None:
         return 403, "Invalid Host header - possible DNS rebinding attack detected", {}
 
     with serve(answer) as site:
-        found = error(client_check.check(ann(site.url), "3.17.2"))
+        found = error(check.check(ann(site.url), "3.17.2"))
     assert 'hosts = ["127.0.0.1"] in [mlflow]' in found.hint
 
 
@@ -312,19 +315,19 @@ def test_a_name_that_mlflow_does_not_serve_under() -> None:
 )
 def test_an_account_that_is_missing_or_wrong(client: tuple[str, str], why: str) -> None:
     with serve(mlflow) as site:
-        found = error(client_check.check(Client(site.url, client[0], Secret(client[1])), "3.17.2"))
+        found = error(check.check(Client(site.url, client[0], Secret(client[1])), "3.17.2"))
     assert why in found.text
     assert "wrong" not in found.text + found.hint
 
 
 def test_a_token_is_not_an_account() -> None:
     with serve(mlflow) as site:
-        assert "MLFLOW_TRACKING_TOKEN is set" in error(client_check.check(Client(site.url, token=True), "3.17.2")).text
+        assert "MLFLOW_TRACKING_TOKEN is set" in error(check.check(Client(site.url, token=True), "3.17.2")).text
 
 
 def test_a_server_without_accounts_is_a_warning() -> None:
     with serve(lambda request: (404, "", {}) if "users/current" in request.path else mlflow(request)) as site:
-        done = client_check.check(Client(site.url), "3.17.2")
+        done = check.check(Client(site.url), "3.17.2")
     assert done.healthy
     assert [each.text for each in done.findings if each.level == "warning"] == ["the server has no accounts: whoever reaches it may do everything"]
 
@@ -334,7 +337,7 @@ def test_a_netrc_goes_before_the_variables(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with serve(mlflow) as site:
         environ = {"MLFLOW_TRACKING_URI": site.url, "MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "right-password"}
-        done = client_check.check(client_check.read_client(environ, tmp_path), "3.17.2")
+        done = check.check(check.read_client(environ, tmp_path), "3.17.2")
     assert "the account old" in error(done).text
     assert any(each.what == "netrc" and each.level == "warning" for each in done.findings)
 
@@ -343,7 +346,7 @@ def test_mlflows_own_file_of_accounts(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     (tmp_path / ".mlflow").mkdir()
     (tmp_path / ".mlflow/credentials").write_text("[mlflow]\nmlflow_tracking_username = ann\nmlflow_tracking_password = right%password\n")
-    found = client_check.read_client({"MLFLOW_TRACKING_URI": "http://h:5000", "MLFLOW_TRACKING_USERNAME": "bob"}, tmp_path)
+    found = check.read_client({"MLFLOW_TRACKING_URI": "http://h:5000", "MLFLOW_TRACKING_USERNAME": "bob"}, tmp_path)
     assert (found.username, found.password.reveal()) == ("bob", "right%password")
 
 
@@ -360,14 +363,14 @@ def through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, s
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("http_proxy", proxy)
         environ = {"MLFLOW_TRACKING_URI": url, "MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "right-password"}
-        return client_check.read_client(environ, tmp_path)
+        return check.read_client(environ, tmp_path)
 
     return make
 
 
 def test_a_proxy_that_stands_in_the_way(through: Callable[[str, str], Client]) -> None:
     with serve(lambda _: (403, "forbidden by policy", {})) as proxy:
-        found = error(client_check.check(through("http://10.87.99.99:5000", proxy.url.replace("//", "//me:secret@")), None))
+        found = error(check.check(through("http://10.87.99.99:5000", proxy.url.replace("//", "//me:secret@")), None))
     assert found.what == "proxy"
     assert "answers HTTP 403 instead of MLflow" in found.text
     assert "export no_proxy=10.87.99.99," in found.hint
@@ -376,7 +379,7 @@ def test_a_proxy_that_stands_in_the_way(through: Callable[[str, str], Client]) -
 
 
 def test_a_proxy_that_is_gone(through: Callable[[str, str], Client]) -> None:
-    assert error(client_check.check(through("http://10.87.99.99:5000", "http://127.0.0.1:9"), None)).what == "proxy"
+    assert error(check.check(through("http://10.87.99.99:5000", "http://127.0.0.1:9"), None)).what == "proxy"
 
 
 def test_a_proxy_that_lets_it_through(through: Callable[[str, str], Client]) -> None:
@@ -384,7 +387,7 @@ def test_a_proxy_that_lets_it_through(through: Callable[[str, str], Client]) -> 
         return mlflow(Request(request.method, request.path.partition("10.87.99.99:5000")[2], request.headers, request.body))
 
     with serve(forward) as proxy:
-        done = client_check.check(through("http://10.87.99.99:5000", proxy.url), "3.17.2")
+        done = check.check(through("http://10.87.99.99:5000", proxy.url), "3.17.2")
     assert done.healthy
 
 
@@ -410,30 +413,30 @@ def _tls(authority: trustme.CA, name: str, **more: object) -> ssl.SSLContext:
 
 def test_a_certificate_of_the_companys_authority(authority: trustme.CA, bundle: str) -> None:
     with serve(mlflow, _tls(authority, "127.0.0.1")) as site:
-        assert client_check.check(ann(site.url, verify=bundle), "3.17.2").healthy
-        found = error(client_check.check(ann(site.url), "3.17.2"))
+        assert check.check(ann(site.url, verify=bundle), "3.17.2").healthy
+        found = error(check.check(ann(site.url), "3.17.2"))
         assert "signed by nobody this client trusts" in found.text
         assert "REQUESTS_CA_BUNDLE" in found.hint
-        assert client_check.check(ann(site.url, verify=False), "3.17.2").healthy
+        assert check.check(ann(site.url, verify=False), "3.17.2").healthy
 
 
 def test_a_certificate_for_another_name(authority: trustme.CA, bundle: str) -> None:
     with serve(mlflow, _tls(authority, "other.example.com")) as site:
-        assert "is not made for 127.0.0.1" in error(client_check.check(ann(site.url, verify=bundle), "3.17.2")).text
+        assert "is not made for 127.0.0.1" in error(check.check(ann(site.url, verify=bundle), "3.17.2")).text
 
 
 def test_a_certificate_that_is_out_of_date(authority: trustme.CA, bundle: str) -> None:
     from datetime import datetime, timezone
 
     with serve(mlflow, _tls(authority, "127.0.0.1", not_after=datetime(2020, 1, 1, tzinfo=timezone.utc))) as site:
-        assert "is out of date" in error(client_check.check(ann(site.url, verify=bundle), "3.17.2")).text
+        assert "is out of date" in error(check.check(ann(site.url, verify=bundle), "3.17.2")).text
 
 
 def test_the_wrong_one_of_http_and_https(authority: trustme.CA) -> None:
     with serve(mlflow) as plain:
-        assert "write http://" in error(client_check.check(ann(plain.url.replace("http:", "https:")), None)).hint
+        assert "write http://" in error(check.check(ann(plain.url.replace("http:", "https:")), None)).hint
     with serve(mlflow, _tls(authority, "127.0.0.1")) as tls:
-        assert "write https://" in error(client_check.check(ann(tls.url.replace("https:", "http:")), None)).hint
+        assert "write https://" in error(check.check(ann(tls.url.replace("https:", "http:")), None)).hint
 
 
 # versions
@@ -486,4 +489,4 @@ def _says(text: str) -> Callable[[object], Result]:
 def test_a_stack_that_was_never_installed(server: FakeHost) -> None:
     del server.nodes[credentials.PATH]
     with pytest.raises((OnPremError, CommandFailed), match="no accounts yet"):
-        client_env.variables(server, Config(), None)
+        env.variables(server, Config(), None)

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_onprem import clusters, facts
-from mlflow_onprem.errors import CommandFailed, OnPremError
-from mlflow_onprem.facts import Chosen
-from mlflow_onprem.host import Result
+from mlflow_onprem.clients.sql import SqlError
+from mlflow_onprem.clients.sql_child import place
+from mlflow_onprem.core.errors import CommandFailed, OnPremError
+from mlflow_onprem.core.host import Result
 from mlflow_onprem.resources.cluster import ClusterState, PostgresCluster
 from mlflow_onprem.resources.database import create_statement
-from mlflow_onprem.sql import SqlError
-from mlflow_onprem.sql_child import place
-from mlflow_onprem.systemd import Systemd
+from mlflow_onprem.settings import facts
+from mlflow_onprem.settings.facts import Chosen
+from mlflow_onprem.system import clusters
+from mlflow_onprem.system.systemd import Systemd
 from tests.fake_machine import FACTS, Machine
 from tests.fake_services import add_account
 from tests.fakes import FakeHost

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_onprem.config import Config
-from mlflow_onprem.config_file import DEFAULT_PATH, Loaded, known_keys, load, value_of
-from mlflow_onprem.errors import ConfigError, ExitCode
-from mlflow_onprem.package_data import read
+from mlflow_onprem.core.errors import ConfigError, ExitCode
+from mlflow_onprem.settings.config import Config
+from mlflow_onprem.settings.config_file import DEFAULT_PATH, Loaded, known_keys, load, value_of
+from mlflow_onprem.system.package_data import read
 
 SHA = "a" * 64
 

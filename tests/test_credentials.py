@@ -8,9 +8,9 @@ import json
 
 import pytest
 
-from mlflow_onprem import credentials
-from mlflow_onprem.errors import NotVisible, OnPremError
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.core.errors import NotVisible, OnPremError
+from mlflow_onprem.core.secret import Secret
+from mlflow_onprem.settings import credentials
 from tests.fake_machine import CREDENTIALS
 from tests.fakes import FakeHost
 

@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 
-from mlflow_onprem import clusters, db_roles, render_db_role
-from mlflow_onprem.commands import db_role
-from mlflow_onprem.commands.db_role import Access
-from mlflow_onprem.config import Config
-from mlflow_onprem.db_roles import DbRole
-from mlflow_onprem.errors import ConfigError, OnPremError
-from mlflow_onprem.resource import Unknown
+from mlflow_onprem.clients.sql import SqlError
+from mlflow_onprem.core.errors import ConfigError, OnPremError
+from mlflow_onprem.core.resource import Unknown
+from mlflow_onprem.core.secret import Secret
+from mlflow_onprem.db_role import command, render
+from mlflow_onprem.db_role.command import Access
 from mlflow_onprem.resources.database import scram_matches
 from mlflow_onprem.resources.db_role import DatabaseRole, DbRoleState
-from mlflow_onprem.secret import Secret
-from mlflow_onprem.sql import SqlError
+from mlflow_onprem.settings import db_roles
+from mlflow_onprem.settings.config import Config
+from mlflow_onprem.settings.db_roles import DbRole
+from mlflow_onprem.system import clusters
 from tests.fake_machine import CREDENTIALS, FACTS, Machine, config
 from tests.fakes import FakeHost
 
@@ -152,27 +153,27 @@ def test_without_a_server_nothing_is_known() -> None:
 @pytest.mark.parametrize("name", ["Grafana", "gra fana", "postgres", "pg_read", "mlflow_user", "mlflow_auth", "mlflow", "public", "a;drop", ""])
 def test_names_that_are_refused(name: str) -> None:
     with pytest.raises(ConfigError):
-        db_role.check_name(Config(), name)
+        command.check_name(Config(), name)
 
 
 @pytest.mark.parametrize("text", ["short", "pässwörter-sind-lang", "tab\tin the middle"])
 def test_passwords_that_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="nothing was changed"):
-        db_role.check_password(Secret(text))
+        command.check_password(Secret(text))
 
 
 def test_a_generated_password_is_kept_as_a_verifier() -> None:
-    password = db_role.generate()
-    db_role.check_password(password)
-    assert scram_matches(db_role._verifier(password).reveal(), password.reveal())
+    password = command.generate()
+    command.check_password(password)
+    assert scram_matches(command._verifier(password).reveal(), password.reveal())
 
 
 def test_what_is_shown_and_when() -> None:
     found = Access("grafana", True, "server", 5432, "mlflow", ("10.0.0.0/24",), True, Secret("CANARY"))
-    text = render_db_role.access_text(found, "made role")
+    text = render.access_text(found, "made role")
     assert "CANARY" in text
     assert 'psql "host=server port=5432 dbname=mlflow user=grafana sslmode=require"' in text
     again = dataclasses.replace(found, password=None, networks=())
-    assert "password" not in render_db_role.access_json(again)
-    assert "allowed_networks" in render_db_role.list_text([again])
-    assert "db-role add" in render_db_role.list_text([])
+    assert "password" not in render.access_json(again)
+    assert "allowed_networks" in render.list_text([again])
+    assert "db-role add" in render.list_text([])

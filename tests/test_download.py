@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_onprem import download
-from mlflow_onprem.errors import OnPremError
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.system import download
 
 CONTENT = b"\x7fELF" + bytes(range(256)) * 12000  # more than two chunks
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from mlflow_onprem import credentials as credentials_module
-from mlflow_onprem import engine
-from mlflow_onprem.engine import Event, Stack
-from mlflow_onprem.errors import Interrupted, NotConverged, NotVisible, OnPremError, ResourceFailed
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Base, Unknown
+from mlflow_onprem.core import engine
+from mlflow_onprem.core.engine import Event, Stack
+from mlflow_onprem.core.errors import Interrupted, NotConverged, NotVisible, OnPremError, ResourceFailed
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base, Unknown
+from mlflow_onprem.settings import credentials as credentials_module
 from tests.fake_machine import CREDENTIALS, Machine, with_secrets
 from tests.fakes import Crashed, FakeHost
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from mlflow_onprem import exit_status, trial
-from mlflow_onprem.errors import Refused
-from mlflow_onprem.exit_status import ELSEWHERE, INSTALL, NESTING, STEPS, explain
-from mlflow_onprem.host import Result
-from mlflow_onprem.package_data import read
-from mlflow_onprem.stages import kernel
-from mlflow_onprem.systemd import Systemd, parse_show
+from mlflow_onprem.core.errors import Refused
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.stack import kernel, unit_trial
+from mlflow_onprem.system import exit_status
+from mlflow_onprem.system.exit_status import ELSEWHERE, INSTALL, NESTING, STEPS, explain
+from mlflow_onprem.system.package_data import read
+from mlflow_onprem.system.systemd import Systemd, parse_show
 from tests.fakes import FakeHost
 
 JOURNAL = ["journalctl", "-u", "minio.service", "-n", "30", "--no-pager", "-o", "cat"]
@@ -114,19 +114,19 @@ def assembly(*, running: bool, private_users: bool = True) -> Any:
 
 def test_services_that_run_are_not_tried(tmp_path: Path) -> None:
     host = FakeHost(backing=tmp_path)
-    trial.check(host, assembly(running=True))
+    unit_trial.check(host, assembly(running=True))
     assert not [call for call in host.calls if call.argv[0] == "systemd-run"]
 
 
 def test_the_trial_has_the_units_own_sandboxing(tmp_path: Path) -> None:
     host = FakeHost(backing=tmp_path)
     host.programs["systemd-run"] = lambda _: Result(0, "", "")
-    trial.check(host, assembly(running=False))
+    unit_trial.check(host, assembly(running=False))
     store, mlflow = (call.argv for call in host.calls if call.argv[0] == "systemd-run")
     assert {"--property=PrivateUsers=yes", "--property=ProtectSystem=strict", "--property=SystemCallFilter=~@privileged"} <= set(store) & set(mlflow)
     assert "--property=MemoryDenyWriteExecute=yes" in store
     assert not [each for each in (*store, *mlflow) if "Exec=" in each.partition("--property=")[2][:9] or "StateDirectory" in each]
-    trial.check(host, assembly(running=False, private_users=False))
+    unit_trial.check(host, assembly(running=False, private_users=False))
     assert host.calls[-1].argv[-2:] == ("--property=PrivateUsers=no", "/bin/true")
 
 
@@ -135,7 +135,7 @@ def test_what_the_kernel_refuses_is_refused_before_the_first_change(tmp_path: Pa
     host.put("/run/systemd/container", "lxc")
     host.programs["systemd-run"] = lambda _: Result(226, "", "")
     with pytest.raises(Refused, match=r"minio.service could not be started on this host: .* \(226/NAMESPACE\)") as caught:
-        trial.check(host, assembly(running=False))
+        unit_trial.check(host, assembly(running=False))
     assert caught.value.hint == NESTING
 
 
@@ -144,7 +144,7 @@ def test_a_mount_without_programs_is_refused(tmp_path: Path, monkeypatch: pytest
     host.script(["findmnt", "-n", "-o", "TARGET", "-T", "/opt/mlflow-onprem"], out="/opt\n")
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOEXEC))
     with pytest.raises(Refused, match="/opt is mounted noexec"):
-        trial.check(host, assembly(running=True))
+        unit_trial.check(host, assembly(running=True))
 
 
 def test_the_drop_in_is_there_only_where_it_is_needed() -> None:

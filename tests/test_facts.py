@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_onprem import facts
-from mlflow_onprem.errors import Refused
-from mlflow_onprem.facts import Facts
-from mlflow_onprem.host import Result
+from mlflow_onprem.core.errors import Refused
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.settings import facts
+from mlflow_onprem.settings.facts import Facts
 from tests.fakes import FakeHost
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from mlflow_onprem_sandbox.guest import Guest
+from mlflow_onprem_sandbox.spec import Spec
 
-from mlflow_onprem import children, fetching, network
-from mlflow_onprem.errors import CommandFailed, OnPremError, Stalled, in_words
-from mlflow_onprem.host import LocalHost, Result
-from mlflow_onprem.sandbox.guest import Guest
-from mlflow_onprem.sandbox.spec import Spec
+from mlflow_onprem.core.errors import CommandFailed, OnPremError, Stalled, in_words
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.system import children, fetching, network
+from mlflow_onprem.system.local_host import LocalHost
 from tests.fakes import Call, FakeHost
 
 #: A process with a child in a session of its own that holds its pipes and ignores SIGTERM, both asleep.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from mlflow_onprem_sandbox import forwarding
+from mlflow_onprem_sandbox.forwarding import LINKS, NOTE, SWITCH, parse_links, parse_tables
 
-from mlflow_onprem.host import Result
-from mlflow_onprem.sandbox import forwarding
-from mlflow_onprem.sandbox.forwarding import LINKS, NOTE, SWITCH, parse_links, parse_tables
+from mlflow_onprem.core.host import Result
 from tests.fakes import Call, FakeHost
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mlflow_onprem.config import Config
-from mlflow_onprem.errors import Refused
-from mlflow_onprem.host import Result
-from mlflow_onprem.resources.hand_built import Ours, Server, called, is_server, look, options, running, starts_it, unit_of, without_password
+from mlflow_onprem.core.errors import Refused
+from mlflow_onprem.core.host import Result
 from mlflow_onprem.resources.old_starts import STOPPED, OldUnits, OldUnitsState, StartLines, StartLinesState, files_of, written_server
-from mlflow_onprem.stages.adoption_checks import check_server, store_folders
-from mlflow_onprem.systemd import Systemd
+from mlflow_onprem.settings.config import Config
+from mlflow_onprem.stack.adoption_checks import check_server, store_folders
+from mlflow_onprem.system.hand_built import Ours, Server, called, is_server, look, options, running, starts_it, unit_of, without_password
+from mlflow_onprem.system.systemd import Systemd
 from tests.fakes import FakeHost
 
 OURS = Ours(5000, "mlflow")

@@ -12,12 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from mlflow_onprem import health
-from mlflow_onprem.config import Config
-from mlflow_onprem.errors import ExitCode, Unhealthy
-from mlflow_onprem.health import Probe, ProbeFailed
-from mlflow_onprem.host import Result
-from mlflow_onprem.systemd import Systemd
+from mlflow_onprem.core.errors import ExitCode, Unhealthy
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.settings.config import Config
+from mlflow_onprem.stack import health
+from mlflow_onprem.stack.health import Probe, ProbeFailed
+from mlflow_onprem.system.systemd import Systemd
 from tests.fake_machine import EXTERNAL, config
 from tests.fakes import FakeHost
 

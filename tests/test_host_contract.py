@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_onprem.errors import CommandFailed, OnPremError
-from mlflow_onprem.host import Host, LocalHost
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.core.errors import CommandFailed, OnPremError
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.secret import Secret
+from mlflow_onprem.system.local_host import LocalHost
 from tests.fakes import FakeHost
 
 USER = pwd.getpwuid(os.geteuid()).pw_name

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mlflow_onprem import index_settings
-from mlflow_onprem.index_settings import for_pip, for_uv
+from mlflow_onprem.system import index_settings
+from mlflow_onprem.system.index_settings import for_pip, for_uv
 
 PIP = """\
 [global]

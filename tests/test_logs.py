@@ -10,12 +10,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from mlflow_onprem.commands import logs
-from mlflow_onprem.commands.logs import Line, Sources
-from mlflow_onprem.commands.logs_follow import Tail
-from mlflow_onprem.config import Config, MinioSection
-from mlflow_onprem.errors import ConfigError, ExitCode, Refused
-from mlflow_onprem.host import LocalHost, Result
+from mlflow_onprem.core.errors import ConfigError, ExitCode, Refused
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.logs import read
+from mlflow_onprem.logs.follow import Tail
+from mlflow_onprem.logs.read import Line, Sources
+from mlflow_onprem.settings.config import Config, MinioSection
+from mlflow_onprem.system.local_host import LocalHost
 from tests.fakes import FakeHost
 
 UNITS = {"minio.service": "minio", "postgresql@15-main.service": "postgres", "mlflow.service": "mlflow"}
@@ -42,26 +43,26 @@ def entry(time: str, message: object, **fields: object) -> str:
 
 
 def test_lines_of_the_journal() -> None:
-    line = logs.parse_journal(entry("2026-11-23 19:30:05.959001", "Rejected", _SYSTEMD_UNIT="mlflow.service", PRIORITY="4"), UNITS)
+    line = read.parse_journal(entry("2026-11-23 19:30:05.959001", "Rejected", _SYSTEMD_UNIT="mlflow.service", PRIORITY="4"), UNITS)
     assert line == Line(utc("2026-11-23 19:30:05.959001"), "mlflow", "warning", "Rejected")
-    started = logs.parse_journal(entry("2026-11-23 19:30:06", "Started", UNIT="minio.service", _SYSTEMD_UNIT="init.scope"), UNITS)
+    started = read.parse_journal(entry("2026-11-23 19:30:06", "Started", UNIT="minio.service", _SYSTEMD_UNIT="init.scope"), UNITS)
     assert started
     assert started.service == "minio"
-    raw = logs.parse_journal(entry("2026-11-23 19:30:06", [72, 105, 255], _SYSTEMD_UNIT="mlflow-onprem-backup.service"), UNITS)
+    raw = read.parse_journal(entry("2026-11-23 19:30:06", [72, 105, 255], _SYSTEMD_UNIT="mlflow-onprem-backup.service"), UNITS)
     assert raw
     assert (raw.service, raw.text) == ("stack", "Hi\ufffd")
-    empty = logs.parse_journal(entry("2026-11-23 19:30:06", None, _SYSTEMD_UNIT="mlflow.service"), UNITS)
+    empty = read.parse_journal(entry("2026-11-23 19:30:06", None, _SYSTEMD_UNIT="mlflow.service"), UNITS)
     assert empty
     assert empty.text == ""
 
 
 @pytest.mark.parametrize("text", ["", "-- No entries --", "{}", '{"__REALTIME_TIMESTAMP": "x"}'])
 def test_what_is_no_line_of_the_journal(text: str) -> None:
-    assert logs.parse_journal(text, UNITS) is None
+    assert read.parse_journal(text, UNITS) is None
 
 
 def test_postgresqls_own_log() -> None:
-    found = list(logs.parse_postgres(["of an entry before\n", *POSTGRES.splitlines()], timezone.utc))
+    found = list(read.parse_postgres(["of an entry before\n", *POSTGRES.splitlines()], timezone.utc))
     assert [(each.level, each.time.second) for each in found] == [("error", 24), ("info", 24), ("info", 24), ("info", 23), ("error", 24)]
     assert found[2].text.endswith("INSERT INTO users\n\tVALUES (1)\n")
     assert found[0].text.startswith("[212] mlflow_user@mlflow_auth ERROR:")
@@ -79,7 +80,7 @@ def test_postgresqls_own_log() -> None:
     ],
 )
 def test_times_of_postgresql_are_in_its_own_zone(stamp: str, zone: ZoneInfo, time: str) -> None:
-    assert next(logs.parse_postgres([f"{stamp} [1] LOG:  x"], zone)).time == utc(time)
+    assert next(read.parse_postgres([f"{stamp} [1] LOG:  x"], zone)).time == utc(time)
 
 
 # one host --------------------------------------------------------------------------------------------------------
@@ -114,21 +115,21 @@ def test_all_in_one_order_of_time(tmp_path: Path, folder: Path) -> None:
         entry("2026-11-23 19:26:23.500", "a: same instant, second", _SYSTEMD_UNIT="minio.service"),
     ]
     host, where = server(tmp_path, "\n".join(journal))
-    found = logs.read(host, where, since=None, count=None)
+    found = read.read(host, where, since=None, count=None)
     assert [each.service for each in found] == ["mlflow", "postgres", "postgres", "postgres", "postgres", "minio", "minio", "postgres"]
     assert [each.text[:1] for each in found[5:7]] == ["b", "a"]
-    assert [each.text for each in logs.read(host, where, since=None, count=2)] == [each.text for each in found[-2:]]
+    assert [each.text for each in read.read(host, where, since=None, count=2)] == [each.text for each in found[-2:]]
 
 
 def test_the_end_of_a_large_log_and_the_files_before_it(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "_BLOCK", 200)
+    monkeypatch.setattr(read, "_BLOCK", 200)
     (folder / "postgresql-15-main.log").write_text(_rows(200, 300))
     (folder / "postgresql-15-main.log.1").write_text(_rows(100, 200))
     (folder / "postgresql-15-main.log.2.gz").write_bytes(gzip.compress(_rows(0, 100).encode()))
     host, where = server(tmp_path)
 
     def numbers(since: float | None, count: int | None) -> list[int]:
-        return [int(each.text.rpartition(" ")[2]) for each in logs.read(host, where, since=since, count=count)]
+        return [int(each.text.rpartition(" ")[2]) for each in read.read(host, where, since=since, count=count)]
 
     assert numbers(None, 7) == list(range(293, 300))
     assert numbers(None, 150) == list(range(150, 300))
@@ -139,11 +140,11 @@ def test_the_end_of_a_large_log_and_the_files_before_it(tmp_path: Path, folder: 
 
 def test_the_journal_is_asked_for_these_units_and_our_timers(tmp_path: Path, folder: Path) -> None:
     host, where = server(tmp_path)
-    logs.read(host, where, since=1700000000.5, count=9)
+    read.read(host, where, since=1700000000.5, count=9)
     argv = host.calls[-1].argv
     assert [word for word in argv if word.startswith("--unit=")] == [*(f"--unit={unit}" for unit in UNITS), "--unit=mlflow-onprem-*"]
     assert ("--since=@1700000000" in argv, "--lines=9" in argv) == (True, True)
-    assert "--unit=mlflow-onprem-*" not in logs.journal_command({"mlflow.service": "mlflow"})
+    assert "--unit=mlflow-onprem-*" not in read.journal_command({"mlflow.service": "mlflow"})
 
 
 def test_what_is_written_while_one_looks(folder: Path) -> None:
@@ -169,26 +170,26 @@ def test_what_is_written_while_one_looks(folder: Path) -> None:
 def test_who_may_read() -> None:
     host = FakeHost(is_root=False)
     with pytest.raises(Refused, match="members of the group adm") as refused:
-        logs.sources(host, Config(), None, ["users"])
+        read.sources(host, Config(), None, ["users"])
     assert "sudo" in refused.value.hint
     host.put("/etc/os-release", "VERSION_CODENAME=bookworm\n")
-    assert logs.sources(host, Config(), "minio", ["users", "adm"]).units == {"minio.service": "minio"}
+    assert read.sources(host, Config(), "minio", ["users", "adm"]).units == {"minio.service": "minio"}
 
 
 def test_a_service_that_runs_elsewhere(tmp_path: Path) -> None:
     host = FakeHost(backing=tmp_path)
     host.put("/etc/os-release", "VERSION_CODENAME=bookworm\n")
     config = Config(minio=MinioSection(mode="external", endpoint="https://s3.example.com", credentials_file="/root/c"))
-    assert "minio.service" not in logs.sources(host, config, None, []).units
+    assert "minio.service" not in read.sources(host, config, None, []).units
     with pytest.raises(Refused, match="minio is external here"):
-        logs.sources(host, config, "minio", [])
+        read.sources(host, config, "minio", [])
 
 
 @pytest.mark.parametrize("text", ["10m", "2h", "3 d", "1w", "today", "2026-11-20 14:00"])
 def test_times_as_people_write_them(text: str) -> None:
     host = FakeHost()
     host.programs["systemd-analyze"] = lambda _: Result(0, "  Original form: x\n   UNIX seconds: @1795461955.751348\n", "")
-    assert logs.since_seconds(host, text) == 1795461955.751348
+    assert read.since_seconds(host, text) == 1795461955.751348
     wanted = f"-{text.replace(' ', '')}" if text[0].isdigit() and "-" not in text else text
     assert host.calls[-1].argv == ("systemd-analyze", "timestamp", "--", wanted)
 
@@ -197,7 +198,7 @@ def test_a_time_that_is_none() -> None:
     host = FakeHost()
     host.programs["systemd-analyze"] = lambda _: Result(1, "", "Failed to parse")
     with pytest.raises(ConfigError, match="is not a time") as refused:
-        logs.since_seconds(host, "soon")
+        read.since_seconds(host, "soon")
     assert refused.value.exit_code == ExitCode.USAGE
 
 
@@ -216,6 +217,6 @@ def test_postgresqls_zone_is_the_one_of_its_configuration(tmp_path: Path) -> Non
         "postgresql-14-main.log",
     ):
         (log / name).touch()
-    where = logs.sources(LocalHost(tmp_path), Config(), "postgres", ["adm"])
+    where = read.sources(LocalHost(tmp_path), Config(), "postgres", ["adm"])
     assert where.zone == BERLIN
     assert [each.rpartition("main.log")[2] for each in where.files] == ["", ".1", ".2.gz", ".10.gz"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mlflow_onprem.resource import Unknown, compare
+from mlflow_onprem.clients.sql import SqlError
+from mlflow_onprem.core.resource import Unknown, compare
 from mlflow_onprem.resources.overrides import Overrides, OverridesState
-from mlflow_onprem.sql import SqlError
 from tests.fakes import FakeHost
 
 

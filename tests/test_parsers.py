@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from psycopg import pq
 
-from mlflow_onprem import accounts, facts, ports
-from mlflow_onprem.resources.apt import is_locked, parse_apt_policies
 from mlflow_onprem.resources.database import scram_matches, scram_verifier
 from mlflow_onprem.resources.files import BEGIN, END, find_block, replace_block
-from mlflow_onprem.resources.minio_source import parse_go_version
 from mlflow_onprem.resources.packages import parse_dpkg_query
-from mlflow_onprem.systemd import parse_show
+from mlflow_onprem.settings import facts
+from mlflow_onprem.system import accounts, ports
+from mlflow_onprem.system.apt import is_locked, parse_apt_policies
+from mlflow_onprem.system.minio_source import parse_go_version
+from mlflow_onprem.system.systemd import parse_show
 from tests.fakes import FakeHost
 
 FIXTURES = Path(__file__).parent / "fixtures"

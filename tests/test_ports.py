@@ -14,18 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_onprem import health
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.host import LocalHost, Result
-from mlflow_onprem.ports import Held, holders, is_leftover
-from mlflow_onprem.resources import stopped
-from mlflow_onprem.systemd import Systemd
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.stack import health
+from mlflow_onprem.system import stopped
+from mlflow_onprem.system.local_host import LocalHost
+from mlflow_onprem.system.ports import Held, holders, is_leftover
+from mlflow_onprem.system.systemd import Systemd
 from tests.fakes import FakeHost
 
 PYTHON = "/opt/mlflow-onprem/environments/current/bin/python -c from multiprocessing.forkserver"
 #: Binds a port of the kernel's choice, says which, and waits.
 LISTENER = "import socket, sys, time; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); time.sleep(60)"
-ORPHANS = Path(stopped.__file__).parents[1] / "server" / "orphans.py"
+ORPHANS = Path(stopped.__file__).parents[2] / "server" / "mlflow_onprem_server" / "orphans.py"
 #: A parent, what it starts and what that forks, as the supervisor, the fork server and a worker are.
 FAMILY = f"""
 import importlib.util, os, subprocess, sys, time
@@ -94,7 +95,7 @@ def test_a_service_is_not_stopped_while_somebody_answers_on_its_port(listener: t
 
 def test_what_is_ours_is_ended(listener: tuple[subprocess.Popen[str], int], monkeypatch: pytest.MonkeyPatch) -> None:
     child, port = listener
-    monkeypatch.setattr("mlflow_onprem.ports.is_leftover", lambda held, _unit: held.pid == child.pid)
+    monkeypatch.setattr("mlflow_onprem.system.ports.is_leftover", lambda held, _unit: held.pid == child.pid)
     stopped.prove(LocalHost(), "no-such.service", (port,))
     assert child.wait(5) == -signal.SIGKILL
 
@@ -102,7 +103,7 @@ def test_what_is_ours_is_ended(listener: tuple[subprocess.Popen[str], int], monk
 def test_status_names_who_has_the_port_of_a_service_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     host = FakeHost()
     host.programs["systemctl"] = lambda _: Result(0, "Id=mlflow.service\nLoadState=loaded\nActiveState=inactive\n", "")
-    monkeypatch.setattr("mlflow_onprem.ports.holders", lambda _host, _port: [Held(77, "/usr/bin/python3 -m http.server", "ann", "")])
+    monkeypatch.setattr("mlflow_onprem.system.ports.holders", lambda _host, _port: [Held(77, "/usr/bin/python3 -m http.server", "ann", "")])
     probe = health.Probe("mlflow", "mlflow.service", 5000, lambda: "MLflow 3.17.2 serves")
     (verdict,) = health.look(Systemd(host, ("mlflow.service",)), [probe])
     assert verdict.detail == "its unit is inactive; the port MLflow 3.17.2 serves; the port is held by python3 (pid 77, account ann, no unit)"

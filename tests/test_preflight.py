@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from mlflow_onprem.config import BackupSection, Config
-from mlflow_onprem.errors import ConfigError, Refused
-from mlflow_onprem.host import LocalHost
-from mlflow_onprem.ports import holders
-from mlflow_onprem.preflight import ROOM, check, check_data, check_room, check_schedule
-from mlflow_onprem.stages import minio
+from mlflow_onprem.core.errors import ConfigError, Refused
+from mlflow_onprem.settings.config import BackupSection, Config
+from mlflow_onprem.stack import minio
+from mlflow_onprem.stack.preflight import ROOM, check, check_data, check_room, check_schedule
+from mlflow_onprem.system.local_host import LocalHost
+from mlflow_onprem.system.ports import holders
 from tests.fakes import FakeHost
 
 

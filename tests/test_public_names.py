@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from mlflow_onprem_server import names
 
-from mlflow_onprem import public_names
-from mlflow_onprem.server import names
+from mlflow_onprem.settings import public_names
 
 
 @pytest.mark.parametrize(

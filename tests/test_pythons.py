@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from mlflow_onprem import pythons
-from mlflow_onprem.host import Host, Result
-from mlflow_onprem.pythons import Choice, choose
+from mlflow_onprem.core.host import Host, Result
+from mlflow_onprem.system import pythons
+from mlflow_onprem.system.pythons import Choice, choose
 from tests.fakes import Call, FakeHost
 
 CANDIDATE = "python{0}:\n  Installed: (none)\n  Candidate: {1}\n"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from mlflow_onprem.server.ranges import Portion, portion
+from mlflow_onprem_server.ranges import Portion, portion
 
 TAG, DATE = '"abc"', "Wed, 25 Nov 2026 20:00:00 GMT"
 

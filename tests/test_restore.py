@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from mlflow_onprem import credentials
-from mlflow_onprem.backup import vault
+from mlflow_onprem.backup import encryption
+from mlflow_onprem.backup.encryption import Keys
 from mlflow_onprem.backup.repository import Folder
-from mlflow_onprem.backup.vault import Keys
-from mlflow_onprem.commands import restore, restore_files, restore_steps
-from mlflow_onprem.commands.restore_files import Journal
-from mlflow_onprem.config import Config
-from mlflow_onprem.errors import OnPremError, Refused
-from mlflow_onprem.host import LocalHost
-from mlflow_onprem.resource import Text
+from mlflow_onprem.core.errors import OnPremError, Refused
+from mlflow_onprem.core.resource import Text
 from mlflow_onprem.resources.files import Directory, File
-from mlflow_onprem.stages import backup as stage
-from mlflow_onprem.systemd import Systemd
+from mlflow_onprem.restore import command, state, steps
+from mlflow_onprem.restore.state import Journal
+from mlflow_onprem.settings import credentials
+from mlflow_onprem.settings.config import Config
+from mlflow_onprem.stack import backup_timer as stage
+from mlflow_onprem.system.local_host import LocalHost
+from mlflow_onprem.system.systemd import Systemd
 from tests.test_backup import NOW, made
 
 ETC = "/etc/mlflow-onprem"
@@ -30,7 +30,7 @@ ETC = "/etc/mlflow-onprem"
 @pytest.fixture
 def host(tmp_path: Path) -> LocalHost:
     found = LocalHost(tmp_path)
-    found.local(restore_files.FILES).mkdir(parents=True)
+    found.local(state.FILES).mkdir(parents=True)
     found.local(ETC).mkdir(parents=True)
     return found
 
@@ -42,13 +42,13 @@ def brought(host: LocalHost, files: dict[str, bytes]) -> None:
         other.local(path).parent.mkdir(parents=True, exist_ok=True)
         other.local(path).write_bytes(content)
         other.local(path).chmod(0o640)
-    vault.pack(other, host.local(restore_files.FILES) / "host.tar", files, ())
+    encryption.pack(other, host.local(state.FILES) / "host.tar", files, ())
 
 
 def test_a_bare_host_gets_what_is_missing_and_keeps_what_somebody_wrote(host: LocalHost) -> None:
     host.local(f"{ETC}/config.toml").write_text("mine")
     brought(host, {f"{ETC}/config.toml": b"theirs", f"{ETC}/credentials.json": b"{}", "/root/s3": b"keys"})
-    assert restore_files.unpack_missing(host) == [f"kept {ETC}/config.toml as it was here; the backup's own differs"]
+    assert state.unpack_missing(host) == [f"kept {ETC}/config.toml as it was here; the backup's own differs"]
     assert host.read(f"{ETC}/config.toml") == b"mine"
     # For root alone until install gives it its owner.
     assert [host.local(path).stat().st_mode & 0o777 for path in (f"{ETC}/credentials.json", "/root/s3")] == [0o600, 0o600]
@@ -64,7 +64,7 @@ def test_killed_while_it_brings_files_the_host_still_counts_as_bare(host: LocalH
         original(self, path, content, **attributes)
 
     monkeypatch.setattr(LocalHost, "write", write)
-    restore_files.unpack_missing(host)
+    state.unpack_missing(host)
     assert len(written) == 4
     assert written[-1] == credentials.PATH
 
@@ -75,15 +75,15 @@ def test_a_host_with_a_stack_takes_the_secrets_of_the_data_and_keeps_its_own(hos
     text = credentials.serialize(here).reveal().encode()
     host.local(credentials.PATH).write_bytes(text)
     brought(host, {credentials.PATH: credentials.serialize(there).reveal().encode()})
-    assert restore_files.merge_credentials(host)
+    assert state.merge_credentials(host)
     merged = credentials.parse((host.read(credentials.PATH) or b"").decode())
     taken = ("mlflow_admin", "mlflow_admin_password", "flask_secret_key", "kek_passphrase", "webhook_key")
     kept = ("minio_root_user", "minio_root_password", "s3_access_key", "s3_secret_key", "postgres_password")
     assert [getattr(merged, name) for name in taken] == [getattr(there, name) for name in taken]
     assert [getattr(merged, name) for name in kept] == [getattr(here, name) for name in kept]
     # Run again after a kill, the way back still leads to what was here first.
-    restore_files.merge_credentials(host)
-    restore_files.credentials_back(host)
+    state.merge_credentials(host)
+    state.credentials_back(host)
     assert host.read(credentials.PATH) == text
 
 
@@ -91,22 +91,22 @@ def test_a_host_with_a_stack_takes_the_secrets_of_the_data_and_keeps_its_own(hos
 def test_a_later_mlflow_is_refused(backup: str, mine: str, refused: bool) -> None:
     config = Config.model_validate({"mlflow": {"version": mine}})
     if not refused:
-        restore_files.check_versions(made("x", NOW, mlflow=backup), config)
+        state.check_versions(made("x", NOW, mlflow=backup), config)
         return
     with pytest.raises(Refused, match=backup):
-        restore_files.check_versions(made("x", NOW, mlflow=backup), config)
+        state.check_versions(made("x", NOW, mlflow=backup), config)
 
 
 def test_rows_that_name_another_bucket_are_refused() -> None:
     with pytest.raises(Refused, match="models"):
-        restore_files.check_versions(made("x", NOW, bucket="models", artifacts="direct"), Config())
-    restore_files.check_versions(made("x", NOW, bucket="models"), Config())
+        state.check_versions(made("x", NOW, bucket="models", artifacts="direct"), Config())
+    state.check_versions(made("x", NOW, bucket="models"), Config())
 
 
 def test_another_restore_waits_for_the_one_that_was_broken_off(host: LocalHost) -> None:
-    restore_files.write_journal(host, Journal(id="a", address="/b", bare=False, rescue="r"))
+    state.write_journal(host, Journal(id="a", address="/b", bare=False, rescue="r"))
     with pytest.raises(Refused) as refused:
-        restore.restore(host, None, Folder(host, "/b"), Keys(), "c")
+        command.restore(host, None, Folder(host, "/b"), Keys(), "c")
     assert "restore a" in refused.value.hint
     assert "restore r" in refused.value.hint
 
@@ -114,31 +114,31 @@ def test_another_restore_waits_for_the_one_that_was_broken_off(host: LocalHost) 
 @pytest.mark.parametrize(("named", "undo"), [("r", False), ("a", True)])
 def test_undoing_is_asked_for_by_its_backup_or_goes_on(host: LocalHost, monkeypatch: pytest.MonkeyPatch, named: str, undo: bool) -> None:
     """It needs nothing of the backup that was being restored: there is none in this repository."""
-    restore_files.write_journal(host, Journal(id="a", address="/b", bare=False, rescue="r", undo=undo))
+    state.write_journal(host, Journal(id="a", address="/b", bare=False, rescue="r", undo=undo))
     done: list[str] = []
     for step in ("secrets_back", "databases_back", "objects_back", "serve", "finish"):
-        monkeypatch.setattr(restore_steps, step, lambda _, step=step: done.append(step))
-    assert restore.restore(host, None, Folder(host, "/b"), Keys(), named).undone
+        monkeypatch.setattr(steps, step, lambda _, step=step: done.append(step))
+    assert command.restore(host, None, Folder(host, "/b"), Keys(), named).undone
     assert done == ["secrets_back", "databases_back", "objects_back", "serve", "finish"]
-    assert restore_files.read_journal(host) == Journal(id="a", address="/b", bare=False, rescue="r", undo=True)
+    assert state.read_journal(host) == Journal(id="a", address="/b", bare=False, rescue="r", undo=True)
 
 
 def test_a_failing_way_back_says_both_reasons(host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Any) -> None:
         raise OnPremError("no way back", "do this")
 
-    monkeypatch.setattr(restore_steps, "secrets_back", fail)
-    making = restore_steps.Restoring(host, None, Folder(host, "/b"), Keys(), None, Journal(id="a", address="/b", bare=False), lambda _: None, True)
+    monkeypatch.setattr(steps, "secrets_back", fail)
+    making = steps.Restoring(host, None, Folder(host, "/b"), Keys(), None, Journal(id="a", address="/b", bare=False), lambda _: None, True)
     with pytest.raises(OnPremError) as failed:
-        restore._give_up(making, OnPremError("no way there"))
+        command._give_up(making, OnPremError("no way there"))
     assert failed.value.message == "no way there; and putting back what was here failed: no way back"
     assert "restore a" in failed.value.hint
 
 
 def test_a_damaged_journal_is_told(host: LocalHost) -> None:
-    host.local(restore_files.JOURNAL).write_text("{")
+    host.local(state.JOURNAL).write_text("{")
     with pytest.raises(OnPremError, match=r"journal\.json is damaged"):
-        restore_files.read_journal(host)
+        state.read_journal(host)
 
 
 # the timer -----------------------------------------------------------------------------------------------------------------

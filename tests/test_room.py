@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from mlflow_onprem import health, room
-from mlflow_onprem.errors import CommandFailed, ConfigError, Refused
-from mlflow_onprem.host import LocalHost, Result
-from mlflow_onprem.room import Room, check, explained, look
-from mlflow_onprem.systemd import Systemd
+from mlflow_onprem.core.errors import CommandFailed, ConfigError, Refused
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.stack import disk_space, health
+from mlflow_onprem.stack.disk_space import Room, check, explained, look
+from mlflow_onprem.system.local_host import LocalHost
+from mlflow_onprem.system.systemd import Systemd
 from tests.fakes import FakeHost
 
 GIB = 1 << 30
@@ -85,4 +86,4 @@ def test_status_names_it_though_the_port_answers(tmp_path: Path, used_up: Callab
     (verdict,) = health.look(systemd, [probe])
     assert not verdict.healthy
     assert verdict.detail.startswith("the disk is full: / has ")
-    assert room.POSTGRES not in verdict.detail
+    assert disk_space.POSTGRES not in verdict.detail

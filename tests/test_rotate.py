@@ -12,16 +12,19 @@ from typing import Any
 
 import pytest
 
-from mlflow_onprem import credentials as credentials_module
-from mlflow_onprem import engine, render_rotation, secret_age
-from mlflow_onprem.commands.rotate import Rotated
-from mlflow_onprem.credentials import GROUPS, ROOT, UNFINISHED, Credentials, Stage
-from mlflow_onprem.errors import ConfigError, OnPremError
-from mlflow_onprem.mlflow_api import ApiError
-from mlflow_onprem.resources import database, workers
-from mlflow_onprem.secret import Secret
-from mlflow_onprem.stages import mlflow as mlflow_stage
-from mlflow_onprem.stages.inputs import External
+from mlflow_onprem.clients.mlflow_api import ApiError
+from mlflow_onprem.core import engine
+from mlflow_onprem.core.errors import ConfigError, OnPremError
+from mlflow_onprem.core.secret import Secret
+from mlflow_onprem.resources import database
+from mlflow_onprem.rotation import render
+from mlflow_onprem.rotation.command import Rotated
+from mlflow_onprem.settings import credentials as credentials_module
+from mlflow_onprem.settings import secret_age
+from mlflow_onprem.settings.credentials import GROUPS, ROOT, UNFINISHED, Credentials, Stage
+from mlflow_onprem.stack import mlflow as mlflow_stage
+from mlflow_onprem.stack.inputs import External
+from mlflow_onprem.system import workers
 from tests.fake_machine import CREDENTIALS, Machine, config
 from tests.fakes import Crashed
 
@@ -310,11 +313,11 @@ def test_ages_are_shown_with_what_is_due_and_what_is_unfinished() -> None:
     dates = {**dict.fromkeys(credentials_module.names(), dated(1)), "s3-access-key": dated(95)}
     found = secret_age.ages(dates, config({"rotation": {"every": "90d"}}), NOW)
     assert [each.name for each in found if each.due] == ["s3-access-key"]
-    text = render_rotation.ages_text(found, "2026-11-23T10:00:00Z")
+    text = render.ages_text(found, "2026-11-23T10:00:00Z")
     assert "95 days: s3-access-key" in text
     assert "due for new ones: s3-access-key" in text
     assert "begun at 2026-11-23T10:00:00Z is not finished" in text
-    assert render_rotation.ages_json(found)[0] == {"name": "s3-access-key", "since": dated(95), "days": 95, "due": True}
+    assert render.ages_json(found)[0] == {"name": "s3-access-key", "since": dated(95), "days": 95, "due": True}
     assert {each.due for each in secret_age.ages(dates, config(), NOW)} == {None}
 
 
@@ -326,14 +329,14 @@ def test_ages_of_what_a_configuration_does_not_have_are_left_out() -> None:
 
 def test_the_report_names_and_never_shows() -> None:
     done = Rotated(("s3-access-key", "webhook-key"), ("s3-access-key",), (("postgres", "not ours"),), True, 12.34)
-    assert render_rotation.rotated_json(done) == {
+    assert render.rotated_json(done) == {
         "rotated": ["s3-access-key", "webhook-key"],
         "refused": ["s3-access-key"],
         "skipped": [{"group": "postgres", "why": "not ours"}],
         "finished_interrupted": True,
         "seconds": 12.3,
     }
-    text = render_rotation.rotated_text(done)
+    text = render.rotated_text(done)
     assert "tried and is refused" in text.splitlines()[1]
     assert "refused" not in text.splitlines()[2]
     assert ROOT not in text

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow_onprem_sandbox import keyrings, layers, machine, network, process, product
+from mlflow_onprem_sandbox import spec as specs
+from mlflow_onprem_sandbox.layers import Layer
+from mlflow_onprem_sandbox.machine import Source
+from mlflow_onprem_sandbox.spec import Spec
 
-from mlflow_onprem.commands.sandbox import from_source, parse_account
-from mlflow_onprem.errors import CommandFailed, ConfigError, OnPremError, Refused
-from mlflow_onprem.host import LocalHost, Result
-from mlflow_onprem.resources import minio_source
-from mlflow_onprem.sandbox import keyrings, layers, machine, network, process, product
-from mlflow_onprem.sandbox import spec as specs
-from mlflow_onprem.sandbox.layers import Layer
-from mlflow_onprem.sandbox.machine import Source
-from mlflow_onprem.sandbox.spec import Spec
+from mlflow_onprem.core.errors import CommandFailed, ConfigError, OnPremError, Refused
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.sandbox.command import from_source, parse_account
+from mlflow_onprem.system import minio_source
+from mlflow_onprem.system.local_host import LocalHost
 
 if sys.version_info >= (3, 11):
     import tomllib

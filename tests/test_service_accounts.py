@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mlflow_onprem import accounts, facts
-from mlflow_onprem.accounts import Account
-from mlflow_onprem.checks import accounts as check
-from mlflow_onprem.errors import Refused
-from mlflow_onprem.facts import Facts
-from mlflow_onprem.host import Result
-from mlflow_onprem.resource import Text, compare
+from mlflow_onprem.core.errors import Refused
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.core.resource import Text, compare
 from mlflow_onprem.resources.accounts import HandOver, HandOverState, SystemUser, SystemUserState
 from mlflow_onprem.resources.files import File
+from mlflow_onprem.settings import facts
+from mlflow_onprem.settings.facts import Facts
+from mlflow_onprem.stack import account_checks as check
+from mlflow_onprem.system import accounts
+from mlflow_onprem.system.accounts import Account
 from tests.fake_machine import CREDENTIALS, FACTS, Machine, config
 from tests.fakes import Call, FakeHost
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from mlflow_onprem import engine, render
-from mlflow_onprem.config import Config
-from mlflow_onprem.errors import ConfigError, NotVisible
-from mlflow_onprem.facts import Facts
-from mlflow_onprem.package_data import read
-from mlflow_onprem.stages import inputs, mlflow, postgres
-from mlflow_onprem.stages.inputs import External
+from mlflow_onprem.core import engine
+from mlflow_onprem.core.errors import ConfigError, NotVisible
+from mlflow_onprem.install import render
+from mlflow_onprem.settings.config import Config
+from mlflow_onprem.settings.facts import Facts
+from mlflow_onprem.stack import inputs, mlflow, postgres
+from mlflow_onprem.stack.inputs import External
+from mlflow_onprem.system.package_data import read
 from tests.fake_machine import CREDENTIALS, EXTERNAL, FACTS, Machine, config, external_files, with_secrets
 from tests.fakes import FakeHost
 

@@ -11,13 +11,12 @@ from typing import Any, cast
 import pytest
 from minio.error import S3Error
 
-from mlflow_onprem import render_backup, store_disk
-from mlflow_onprem.backup import known_names, objects
+from mlflow_onprem.backup import known_names, objects, render, verify
 from mlflow_onprem.backup.bucket import Bucket
 from mlflow_onprem.backup.objects import Entry, Tally
-from mlflow_onprem.commands import backup_verify
-from mlflow_onprem.commands.doctor import objects as hidden
-from mlflow_onprem.config import Config
+from mlflow_onprem.clients import store_disk
+from mlflow_onprem.doctor import objects as hidden
+from mlflow_onprem.settings.config import Config
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=timezone.utc)
 RUN = "1/0123456789abcdef0123456789abcdef/artifacts"
@@ -146,21 +145,21 @@ def test_an_old_backup_is_called_incomplete_where_its_bucket_is_at_hand(tmp_path
     data = disk(tmp_path / "data", ["config", "config/train.yaml"]) / "mlflow"
     made = cast(Any, SimpleNamespace(created=NOW))
     older = Bucket(cast(Any, Store(["config", "config/train.yaml"], NOW - timedelta(days=1))), "mlflow", data)
-    assert backup_verify.lacks(older, made, index) == ["config/train.yaml"]
+    assert verify.lacks(older, made, index) == ["config/train.yaml"]
     newer = Bucket(cast(Any, Store(["config", "config/train.yaml"], NOW + timedelta(days=1))), "mlflow", data)
-    assert backup_verify.lacks(newer, made, index) == []
-    found = backup_verify.Verified("id", "/b", 1, 1, 1, (), 1.0, lacking=("config/train.yaml",), compared=True)
-    assert "incomplete" in render_backup.verified_text(found)
-    assert "every checksum is right" not in render_backup.verified_text(found)
-    assert render_backup.verified_json(found)["complete"] is False
+    assert verify.lacks(newer, made, index) == []
+    found = verify.Verified("id", "/b", 1, 1, 1, (), 1.0, lacking=("config/train.yaml",), compared=True)
+    assert "incomplete" in render.verified_text(found)
+    assert "every checksum is right" not in render.verified_text(found)
+    assert render.verified_json(found)["complete"] is False
 
 
 @pytest.mark.parametrize(("against", "compared", "complete"), [("disk", False, True), ("", True, True), ("", False, None), ("names", False, None)])
 def test_what_cannot_be_known_is_said(against: str, compared: bool, complete: bool | None) -> None:
-    unsure = backup_verify._unsure(cast(Any, SimpleNamespace(objects=SimpleNamespace(against=against))), compared=compared)
-    found = backup_verify.Verified("id", "/b", 1, 1, 1, (), 1.0, compared=compared, unsure=unsure)
-    assert render_backup.verified_json(found)["complete"] is complete
-    assert ("whether it is complete is not known" in render_backup.verified_text(found)) is (complete is None)
+    unsure = verify._unsure(cast(Any, SimpleNamespace(objects=SimpleNamespace(against=against))), compared=compared)
+    found = verify.Verified("id", "/b", 1, 1, 1, (), 1.0, compared=compared, unsure=unsure)
+    assert render.verified_json(found)["complete"] is complete
+    assert ("whether it is complete is not known" in render.verified_text(found)) is (complete is None)
 
 
 def test_doctor_names_the_run_the_path_and_the_way_out() -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_onprem import engine
-from mlflow_onprem.commands.doctor import upkeep
-from mlflow_onprem.errors import CommandFailed, OnPremError, ResourceFailed
-from mlflow_onprem.object_store import StoreForeign, StoreUnreachable
+from mlflow_onprem.clients.store_contract import Lack, features
+from mlflow_onprem.clients.store_contract.trial import Refusal, attempt
+from mlflow_onprem.clients.store_errors import StoreForeign, StoreUnreachable
+from mlflow_onprem.core import engine
+from mlflow_onprem.core.errors import CommandFailed, OnPremError, ResourceFailed
+from mlflow_onprem.doctor import host_checks
 from mlflow_onprem.resources.store_features import NOTE
-from mlflow_onprem.store_contract import Lack, features
-from mlflow_onprem.store_contract.trial import Refusal, attempt
-from mlflow_onprem.systemd import Systemd
+from mlflow_onprem.system.systemd import Systemd
 from tests.fake_machine import EXTERNAL, Machine, config, external_files
 from tests.fakes import FakeHost
 
@@ -60,13 +60,13 @@ def test_a_lack_is_named_before_anything_is_built_on_the_store(tmp_path: Path) -
 
 def test_doctor_names_what_is_lacking_without_stopping_anybody(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
-    assert upkeep.store_features(machine.host).level == "warning"
+    assert host_checks.store_features(machine.host).level == "warning"
     machine.data.lacking = (MILD,)
     machine.converge(machine.config())
-    finding = upkeep.store_features(machine.host)
+    finding = host_checks.store_features(machine.host)
     assert (finding.level, "it answers 200" in finding.what, "damage is noticed" in finding.why) == ("warning", True, True)
     machine.host.put(NOTE, json.dumps({"tried": "x", "lacks": []}))
-    assert upkeep.store_features(machine.host).level == "ok"
+    assert host_checks.store_features(machine.host).level == "ok"
 
 
 def test_what_a_failed_attempt_says() -> None:
@@ -93,7 +93,7 @@ def test_presigned_urls_are_tried_where_they_are_used() -> None:
 
 @pytest.mark.parametrize(("result", "said"), [("timeout", True), ("protocol", True), ("exit-code", False)])
 def test_a_program_that_never_says_that_it_is_ready_is_named(result: str, *, said: bool) -> None:
-    from mlflow_onprem.host import Result
+    from mlflow_onprem.core.host import Result
 
     host = FakeHost()
     host.programs["systemctl"] = lambda call: (

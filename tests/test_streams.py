@@ -45,7 +45,7 @@ def test_a_reader_that_has_seen_enough_hears_nothing_more() -> None:
 
 def test_what_is_no_text_is_no_password() -> None:
     """In any locale: where Python is lenient about bytes, too."""
-    script = "from mlflow_onprem.cli import streams; from mlflow_onprem.errors import ConfigError\n"
+    script = "from mlflow_onprem.cli import streams; from mlflow_onprem.core.errors import ConfigError\n"
     script += "try: streams.read_line()\nexcept ConfigError as wrong: print(wrong.message)"
     for locale in ("C", "C.UTF-8"):
         said = subprocess.run([sys.executable, "-c", script], input=b"\xff\xfe\n", capture_output=True, check=True, env={"LC_ALL": locale})

@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 
-from mlflow_onprem.config import Config
-from mlflow_onprem.errors import OnPremError, Refused
-from mlflow_onprem.host import LocalHost, Result
+from mlflow_onprem.clients.store_copy import bring
+from mlflow_onprem.core.errors import OnPremError, Refused
+from mlflow_onprem.core.host import Result
 from mlflow_onprem.resources.adoption import NOTE
 from mlflow_onprem.resources.artifact_addresses import ProxiedRoots, RootsState
 from mlflow_onprem.resources.artifact_folders import ArtifactFolder, ArtifactFolderState
-from mlflow_onprem.resources.hand_built import Ours, Server
 from mlflow_onprem.resources.transplant import FOLDER, Transplant, TransplantState, tables
-from mlflow_onprem.stages import adoption
-from mlflow_onprem.stages.adoption_checks import Sources, check_artifacts, check_server, folders, prefix_in_bucket
-from mlflow_onprem.store_copy import bring
+from mlflow_onprem.settings.config import Config
+from mlflow_onprem.stack import adoption
+from mlflow_onprem.stack.adoption_checks import Sources, check_artifacts, check_server, folders, prefix_in_bucket
+from mlflow_onprem.system.hand_built import Ours, Server
+from mlflow_onprem.system.local_host import LocalHost
 from tests.fakes import Call, FakeHost
 
 

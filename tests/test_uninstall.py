@@ -9,18 +9,18 @@ from typing import Any, cast
 
 import pytest
 
-from mlflow_onprem import db_roles, render_uninstall
-from mlflow_onprem.assembly import Assembly
-from mlflow_onprem.clusters import planned
-from mlflow_onprem.commands import uninstall
-from mlflow_onprem.facts import Facts
-from mlflow_onprem.host import LocalHost
-from mlflow_onprem.resource import Mode
+from mlflow_onprem.clients.sql import SqlError
+from mlflow_onprem.core.resource import Mode
 from mlflow_onprem.resources.files import Directory, DirectoryState
 from mlflow_onprem.resources.packages import BROUGHT
-from mlflow_onprem.sql import SqlError
-from mlflow_onprem.stages import inputs
-from mlflow_onprem.stages.connections import Connections
+from mlflow_onprem.settings import db_roles
+from mlflow_onprem.settings.facts import Facts
+from mlflow_onprem.stack import inputs
+from mlflow_onprem.stack.assembly import Assembly
+from mlflow_onprem.stack.connections import Connections
+from mlflow_onprem.system.clusters import planned
+from mlflow_onprem.system.local_host import LocalHost
+from mlflow_onprem.uninstall import command, render
 from tests.fake_machine import CREDENTIALS, EXTERNAL, FACTS, Machine, config, external_files
 from tests.fakes import FakeHost
 
@@ -59,11 +59,11 @@ def removal(
     stack = machine.stack(wanted, CREDENTIALS, facts)
     to = cast("Connections", None)
     assembly = Assembly(wanted, CREDENTIALS, facts, external, to, stack, cast("Any", Answers(*databases)))
-    others = uninstall._other_databases(assembly)
-    found = uninstall.postgres_of(assembly, others, tuple(planned(15, name) for name in beside), packages_ours=brought)
-    retired = uninstall._retired(assembly, found, purge=purge)
+    others = command._other_databases(assembly)
+    found = command.postgres_of(assembly, others, tuple(planned(15, name) for name in beside), packages_ours=brought)
+    retired = command._retired(assembly, found, purge=purge)
     host = cast("LocalHost", machine.host)
-    stays = "\n".join(uninstall._stays(host, assembly, found, purge=purge))
+    stays = "\n".join(command._stays(host, assembly, found, purge=purge))
     assert all(each.want is None for each in retired)
     return [each.name for each in retired], stays
 
@@ -165,8 +165,8 @@ def test_a_shared_folder_goes_only_when_it_is_empty() -> None:
 
 
 def test_what_is_lost_is_said_in_numbers() -> None:
-    stock = uninstall.Stock(runs=1, models=None, size=2_500_000)
-    text = render_uninstall._stock(stock)
+    stock = command.Stock(runs=1, models=None, size=2_500_000)
+    text = render._stock(stock)
     assert "1 run," in text
     assert "registered models that could not be counted" in text
     assert "2.5 MB" in text

@@ -7,18 +7,19 @@ import json
 from typing import Any, ClassVar
 
 import pytest
+from mlflow_onprem_server.purge_bucket import Bucket, StillThere
 
-from mlflow_onprem.commands import garbage, postgres_upgrade, upgrade_check
-from mlflow_onprem.commands import upgrade_journal as journals
-from mlflow_onprem.commands.upgrade_journal import CHANGING, Journal
-from mlflow_onprem.errors import ConfigError, OnPremError, Refused
-from mlflow_onprem.resource import Mode, Text
+from mlflow_onprem.core.errors import ConfigError, OnPremError, Refused
+from mlflow_onprem.core.resource import Mode, Text
+from mlflow_onprem.core.secret import Secret
+from mlflow_onprem.gc import command as garbage
 from mlflow_onprem.resources.files import BEGIN, END, BlockState, File, FileState, MarkedBlock, Symlink, SymlinkState
 from mlflow_onprem.resources.schema import NEWEST, Schema, SchemaState
 from mlflow_onprem.resources.services import STAMPS
-from mlflow_onprem.secret import Secret
-from mlflow_onprem.server.purge_bucket import Bucket, StillThere
-from mlflow_onprem.stages.mlflow import lock, migrating, schema_of
+from mlflow_onprem.stack.mlflow import lock, migrating, schema_of
+from mlflow_onprem.upgrade import check, postgres_guide
+from mlflow_onprem.upgrade import state as journals
+from mlflow_onprem.upgrade.state import CHANGING, Journal
 from tests.fake_machine import FACTS, Machine
 from tests.fakes import FakeHost
 
@@ -136,14 +137,14 @@ def test_what_is_no_length_of_time(text: str) -> None:
 
 
 def test_versions_compare_as_numbers() -> None:
-    assert upgrade_check.numbers("3.9.10") < upgrade_check.numbers("3.17.2")
+    assert check.numbers("3.9.10") < check.numbers("3.17.2")
 
 
 def test_the_guide_for_postgresql_names_both_versions_and_drops_nothing_unseen() -> None:
-    plain = postgres_upgrade.steps(14, 16, there=False)
+    plain = postgres_guide.steps(14, 16, there=False)
     assert [command for command, _ in plain if "dropcluster" in command] == ["sudo pg_dropcluster 14 main"]
     assert plain[-1][0] == "sudo pg_dropcluster 14 main"
-    assert any(command == "sudo pg_dropcluster --stop 16 main" for command, _ in postgres_upgrade.steps(14, 16, there=True))
+    assert any(command == "sudo pg_dropcluster --stop 16 main" for command, _ in postgres_guide.steps(14, 16, there=True))
     assert FACTS.postgres_version == 15
 
 

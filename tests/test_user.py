@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from mlflow_onprem import credentials
 from mlflow_onprem.cli.user import read_password
-from mlflow_onprem.commands import user
-from mlflow_onprem.config import AuthSection, Config, MlflowSection
-from mlflow_onprem.errors import ConfigError, ExitCode, OnPremError, Refused
-from mlflow_onprem.mlflow_api import ApiError, MlflowApi, as_administrator, local_url
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.clients.mlflow_api import ApiError, MlflowApi
+from mlflow_onprem.core.errors import ConfigError, ExitCode, OnPremError, Refused
+from mlflow_onprem.core.secret import Secret
+from mlflow_onprem.settings import credentials
+from mlflow_onprem.settings.config import AuthSection, Config, MlflowSection
+from mlflow_onprem.stack.mlflow_connection import as_administrator, local_url
+from mlflow_onprem.users import command
 from tests.fakes import FakeHost
 from tests.web import Reply, Request, as_json, serve
 
@@ -105,13 +106,13 @@ class Accounts(MlflowApi):
 
 @pytest.mark.parametrize("name", ["ann", "ann@example.com", "a.b-c_d+e", "7"])
 def test_names_that_can_be_typed(name: str) -> None:
-    assert user.check_name(name) == name
+    assert command.check_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "ann ", "-ann", "änn", "a/b", "a\nb", "a" * 129])
 def test_names_that_no_client_could_log_in_with(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be an account's name"):
-        user.check_name(name)
+        command.check_name(name)
 
 
 @pytest.mark.parametrize(
@@ -125,20 +126,20 @@ def test_names_that_no_client_could_log_in_with(name: str) -> None:
 )
 def test_passwords_that_are_none(password: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why) as refused:
-        user.check_password("ann", Secret(password))
+        command.check_password("ann", Secret(password))
     assert password not in str(refused.value)
     assert refused.value.exit_code == ExitCode.USAGE
 
 
 def test_a_name_is_no_password() -> None:
     with pytest.raises(ConfigError, match="would try"):
-        user.check_password("anna.schmidt", Secret("Anna.Schmidt"))
+        command.check_password("anna.schmidt", Secret("Anna.Schmidt"))
 
 
 def test_an_account_has_the_role_for_people() -> None:
     api = Accounts()
-    user.add(api, AuthSection(), "ann", GOOD, admin=False)
-    user.add(api, AuthSection(), "root2", GOOD, admin=True)
+    command.add(api, AuthSection(), "ann", GOOD, admin=False)
+    command.add(api, AuthSection(), "root2", GOOD, admin=True)
     assert api.users["ann"] == {"admin": False, "password": GOOD.reveal(), "roles": ["people"]}
     assert api.users["root2"]["admin"] is True
     # A client that names no experiment logs into experiment 0.
@@ -147,35 +148,35 @@ def test_an_account_has_the_role_for_people() -> None:
 
 def test_where_nobody_sees_others_experiment_0_is_closed_too() -> None:
     api = Accounts()
-    user.add(api, AuthSection(default_permission="NO_PERMISSIONS"), "ann", GOOD, admin=False)
+    command.add(api, AuthSection(default_permission="NO_PERMISSIONS"), "ann", GOOD, admin=False)
     assert api.roles["people"]["permissions"] == []
 
 
 def test_an_administrators_change_to_the_role_stays() -> None:
     api = Accounts()
     api.roles["people"] = {"id": 7, "permissions": ["of his own"]}
-    user.add(api, AuthSection(), "ann", GOOD, admin=False)
+    command.add(api, AuthSection(), "ann", GOOD, admin=False)
     assert api.roles["people"]["permissions"] == ["of his own"]
 
 
 def test_a_name_that_is_taken() -> None:
     api = Accounts()
     with pytest.raises(OnPremError, match="there is an account admin already"):
-        user.add(api, AuthSection(), "admin", GOOD, admin=False)
+        command.add(api, AuthSection(), "admin", GOOD, admin=False)
 
 
 def test_half_an_account_is_taken_back() -> None:
     api = Accounts()
     api.fail_at = "2.0/mlflow/users/update-admin"
     with pytest.raises(OnPremError, match="broke off"):
-        user.add(api, AuthSection(), "ann", GOOD, admin=True)
+        command.add(api, AuthSection(), "ann", GOOD, admin=True)
     assert set(api.users) == {"admin"}
 
 
 def _with_ann() -> Accounts:
     api = Accounts()
     for name in ("ann", "bob"):
-        user.add(api, AuthSection(), name, GOOD, admin=False)
+        command.add(api, AuthSection(), name, GOOD, admin=False)
     api.grants = {
         ("ann", "experiment", "1"): "MANAGE",
         ("ann", "experiment", "2"): "READ",
@@ -188,8 +189,8 @@ def _with_ann() -> Accounts:
 
 def test_what_an_account_owns_is_what_it_manages_and_still_exists() -> None:
     api = _with_ann()
-    assert [(each.kind, each.name) for each in user.owned_by(api, "ann")] == [("experiment", "churn"), ("registered_model", "churn-model")]
-    listed = {each.name: each for each in user.accounts(api)}
+    assert [(each.kind, each.name) for each in command.owned_by(api, "ann")] == [("experiment", "churn"), ("registered_model", "churn-model")]
+    listed = {each.name: each for each in command.accounts(api)}
     assert listed["ann"].owns == {"experiment": 1, "registered_model": 1}
     assert listed["ann"].roles == ("people",)
     assert (listed["admin"].admin, listed["bob"].owns) == (True, {})
@@ -197,7 +198,7 @@ def test_what_an_account_owns_is_what_it_manages_and_still_exists() -> None:
 
 def test_what_it_owned_goes_to_the_one_named() -> None:
     api = _with_ann()
-    gone = user.remove(api, "ann", user.owned_by(api, "ann"), "bob")
+    gone = command.remove(api, "ann", command.owned_by(api, "ann"), "bob")
     assert set(api.users) == {"admin", "bob"}
     assert api.grants == {("bob", "experiment", "1"): "MANAGE", ("bob", "registered_model", "churn-model"): "MANAGE"}
     assert (gone.given_to, len(gone.owned)) == ("bob", 2)
@@ -207,18 +208,18 @@ def test_handing_over_that_broke_off_is_finished_by_the_next_run() -> None:
     api = _with_ann()
     api.fail_at = "2.0/mlflow/users/delete"
     with pytest.raises(OnPremError):
-        user.remove(api, "ann", user.owned_by(api, "ann"), "bob")
+        command.remove(api, "ann", command.owned_by(api, "ann"), "bob")
     assert "ann" in api.users
     api.fail_at = ""
-    user.remove(api, "ann", user.owned_by(api, "ann"), "bob")
+    command.remove(api, "ann", command.owned_by(api, "ann"), "bob")
     assert ("ann" in api.users, api.grants["bob", "experiment", "1"]) == (False, "MANAGE")
 
 
 def test_a_grant_replaces_the_one_before_it() -> None:
     api = _with_ann()
-    given = user.grant(api, "bob", "churn", "edit")
+    given = command.grant(api, "bob", "churn", "edit")
     assert (given.experiment, given.permission, api.grants["bob", "experiment", "1"]) == ("1", "EDIT", "EDIT")
-    user.grant(api, "bob", "1", "DEFAULT")
+    command.grant(api, "bob", "1", "DEFAULT")
     assert ("bob", "experiment", "1") not in api.grants
 
 
@@ -230,7 +231,7 @@ def test_a_grant_of_what_is_not_there(name: str, experiment: str, permission: st
     api = _with_ann()
     before = dict(api.grants)
     with pytest.raises(OnPremError, match=why):
-        user.grant(api, name, experiment, permission)
+        command.grant(api, name, experiment, permission)
     assert api.grants == before
 
 
@@ -240,13 +241,13 @@ def test_experiments_come_in_pages() -> None:
 
 def test_an_experiment_is_named_by_name_or_by_id() -> None:
     experiments = {"0": "Default", "12": "12", "7": "8", "8": "other"}
-    assert user.find_experiment(experiments, "Default") == ("0", "Default")
-    assert user.find_experiment(experiments, "0") == ("0", "Default")
-    assert user.find_experiment(experiments, "12") == ("12", "12")
+    assert command.find_experiment(experiments, "Default") == ("0", "Default")
+    assert command.find_experiment(experiments, "0") == ("0", "Default")
+    assert command.find_experiment(experiments, "12") == ("12", "12")
     with pytest.raises(OnPremError, match="is the name of experiment 7 and the id of 'other'"):
-        user.find_experiment(experiments, "8")
+        command.find_experiment(experiments, "8")
     with pytest.raises(OnPremError) as none:
-        user.find_experiment(experiments, "default")
+        command.find_experiment(experiments, "default")
     assert none.value.hint == "did you mean Default?"
 
 
@@ -328,6 +329,6 @@ def test_accounts_are_off_or_not_this_users_or_not_there() -> None:
 
 
 def _shown(state: str) -> Any:
-    from mlflow_onprem.host import Result
+    from mlflow_onprem.core.host import Result
 
     return Result(0, f"Id=mlflow.service\nLoadState=loaded\nActiveState={state}\nExecMainStartTimestamp=Thu 1970-01-01 00:00:01 UTC\n", "")

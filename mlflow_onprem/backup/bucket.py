@@ -9,10 +9,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlflow_onprem import store_disk
 from mlflow_onprem.backup.objects import Entry, pair
 from mlflow_onprem.backup.repository import CHUNK, Counted, Repository, pieces, pool_name
 from mlflow_onprem.backup.s3 import explained, is_gone
+from mlflow_onprem.clients import store_disk
 
 if TYPE_CHECKING:
     from minio import Minio

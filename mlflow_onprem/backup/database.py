@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from mlflow_onprem.errors import CommandFailed, OnPremError, Refused
-from mlflow_onprem.host import LocalHost
+from mlflow_onprem.core.errors import CommandFailed, OnPremError, Refused
 from mlflow_onprem.resources.database import create_statement
+from mlflow_onprem.system.local_host import LocalHost
 
 #: So that the same row has the same text on every host.
 SPELLING = (

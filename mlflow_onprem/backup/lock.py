@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlflow_onprem.errors import Refused
+from mlflow_onprem.core.errors import Refused
 
 LOCK = Path("/run/mlflow-onprem-backup.lock")
 #: The journal of an upgrade under way (commands/upgrade_journal.py).

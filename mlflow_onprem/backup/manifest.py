@@ -13,8 +13,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlflow_onprem.backup.repository import Repository
-from mlflow_onprem.errors import ConfigError, OnPremError
-from mlflow_onprem.object_store import StoreUnreachable
+from mlflow_onprem.clients.store_errors import StoreUnreachable
+from mlflow_onprem.core.errors import ConfigError, OnPremError
 
 FORMAT = 1
 FOLDER = "backups/"

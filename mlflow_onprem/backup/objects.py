@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlflow_onprem import store_disk
 from mlflow_onprem.backup.s3 import WORKERS
+from mlflow_onprem.clients import store_disk
 
 T = TypeVar("T")
 #: Transfers begun before the first of them is done.

@@ -12,8 +12,8 @@ import secrets
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.secret import Secret
 
 if TYPE_CHECKING:
     from pyrage.x25519 import Identity

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import errno
 import hashlib
 import os
@@ -13,17 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
-from urllib.parse import urlsplit
 
-from mlflow_onprem.errors import ConfigError, OnPremError
-from mlflow_onprem.host import Host
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.host import Host
 
 CHUNK = 1 << 20
 #: Unfinished files of this host, whatever the repository is.
 SPOOL = "/var/lib/mlflow-onprem/backup"
 POOL = "objects/"
-DEFAULT_ENDPOINT = "https://s3.amazonaws.com"
 
 
 class Source(Protocol):
@@ -173,44 +169,6 @@ class Folder:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def open_repository(host: Host, address: str, credentials_file: str | None) -> Repository:
-    """The repository at a folder's path or s3://bucket/prefix. Raises ConfigError where its credentials are missing."""
-    if not address.startswith("s3://"):
-        return Folder(host, address)
-    from mlflow_onprem.backup.s3 import connect
-    from mlflow_onprem.backup.s3_repository import S3Repository
-
-    if credentials_file is None:
-        raise ConfigError(f"{address} needs credentials", "name an AWS shared credentials file: credentials_file in [backup], or --credentials-file")
-    access_key, secret_key, endpoint, region = read_credentials(host, credentials_file)
-    parts = urlsplit(address)
-    try:
-        client = connect(endpoint, access_key, secret_key, region)
-    except ValueError as wrong:
-        raise ConfigError(
-            f"{credentials_file}: endpoint_url or region is not right: {wrong}", "write it as endpoint_url = https://host:port"
-        ) from None
-    return S3Repository(client, parts.netloc, parts.path.strip("/"))
-
-
-def read_credentials(host: Host, path: str) -> tuple[str, Secret, str, str]:
-    """Access key, secret key, endpoint and region of an AWS shared credentials file with `endpoint_url` and `region` in it. Raises ConfigError."""
-    content = host.read(path)
-    if content is None:
-        raise ConfigError(f"there is no file {path}", "write it with mode 0600, owned by root")
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(content.decode(errors="replace"))
-        section = parser["default"]
-        endpoint = section.get("endpoint_url", DEFAULT_ENDPOINT)
-        return section["aws_access_key_id"], Secret(section["aws_secret_access_key"]), endpoint, section.get("region", "us-east-1")
-    except (configparser.Error, KeyError):
-        raise ConfigError(
-            f"{path} is not an AWS shared credentials file",
-            "it needs [default] with aws_access_key_id and aws_secret_access_key; elsewhere than Amazon, endpoint_url = https://...",
-        ) from None
 
 
 def pieces(chunks: Iterator[bytes]) -> Source:

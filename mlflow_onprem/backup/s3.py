@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.object_store import REFUSALS, StoreRefused, StoreUnreachable
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.clients.object_store import REFUSALS
+from mlflow_onprem.clients.store_errors import StoreRefused, StoreUnreachable
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.secret import Secret
 
 if TYPE_CHECKING:
     from minio import Minio

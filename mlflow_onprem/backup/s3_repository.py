@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from mlflow_onprem.backup.repository import CHUNK, Missing, Source, pool_name
 from mlflow_onprem.backup.s3 import explained
-from mlflow_onprem.errors import OnPremError
+from mlflow_onprem.core.errors import OnPremError
 
 if TYPE_CHECKING:
     from minio import Minio

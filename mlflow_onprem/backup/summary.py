@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlflow_onprem.backup.manifest import Manifest, Proof
-from mlflow_onprem.host import Host
+from mlflow_onprem.core.host import Host
 
 PATH = "/var/lib/mlflow-onprem/backups.json"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from mlflow_onprem.backup import manifest as manifests
 from mlflow_onprem.backup.manifest import Manifest
 from mlflow_onprem.backup.repository import CHUNK, SPOOL, Repository
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.host import Host
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.host import Host
 
 #: The list of objects.
 INDEX = "objects.jsonl.gz"

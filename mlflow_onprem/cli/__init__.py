@@ -20,8 +20,8 @@ from mlflow_onprem.cli.sandbox import app as sandbox_app
 from mlflow_onprem.cli.uninstall import uninstall
 from mlflow_onprem.cli.upgrade import upgrade
 from mlflow_onprem.cli.user import app as user_app
-from mlflow_onprem.errors import ExitCode, OnPremError
-from mlflow_onprem.umask import UMASK
+from mlflow_onprem.core.errors import ExitCode, OnPremError
+from mlflow_onprem.system.umask import UMASK
 
 app = typer.Typer(
     name="mlflow-onprem",
@@ -66,8 +66,8 @@ def main() -> None:
         with streams.writing():
             pass  # what is still held back goes out
     except OnPremError as error:
-        from mlflow_onprem.host import LocalHost
-        from mlflow_onprem.room import explained
+        from mlflow_onprem.stack.disk_space import explained
+        from mlflow_onprem.system.local_host import LocalHost
 
         report_error(explained(LocalHost(), error))
         sys.exit(error.exit_code)

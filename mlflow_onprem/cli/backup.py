@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlflow_onprem.cli.run import ConfigOption, JsonOption, VerboseOption, emit, exclusive
-from mlflow_onprem.errors import ConfigError, ExitCode
+from mlflow_onprem.core.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
+    from mlflow_onprem.backup.encryption import Keys
     from mlflow_onprem.backup.repository import Repository
-    from mlflow_onprem.backup.vault import Keys
-    from mlflow_onprem.config import Config
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.settings.config import Config
+    from mlflow_onprem.system.local_host import LocalHost
 
 app = typer.Typer(help="Copies of everything, proven by restoring them.", no_args_is_help=True)
 ToOption = Annotated[str | None, typer.Option("--to", "--from", metavar="DIR|s3://...", help="Where backups lie. [default: as configured]")]
@@ -39,11 +39,12 @@ def create(
     verbose: VerboseOption = False,
 ) -> int:
     """Make a backup of everything, while the stack serves."""
-    from mlflow_onprem import progress, render_backup
-    from mlflow_onprem.backup import lock, workplace
-    from mlflow_onprem.commands import backup, backup_create
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.backup import catalog as backup
+    from mlflow_onprem.backup import context, lock, render
+    from mlflow_onprem.backup import create as backup_create
+    from mlflow_onprem.cli import progress
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.system.local_host import LocalHost
 
     settings, host = load(config).config, LocalHost()
     place = to or settings.backup.to
@@ -56,29 +57,28 @@ def create(
                 "a backup that leaves this host is encrypted: there is no key",
                 "--passphrase-file FILE, or --recipient age1... (or their keys in [backup])",
             )
-        work = workplace.enter(host, settings, repository, keys)
+        work = context.enter(host, settings, repository, keys)
         try:
             made = backup_create.create(work, shown.event)
         finally:
             work.assembly.close()
         backup.remember(host, repository)
-    emit("backup create", render_backup.created_json(made), render_backup.created_text(made), as_json=as_json)
+    emit("backup create", render.created_json(made), render.created_text(made), as_json=as_json)
     return ExitCode.OK
 
 
 @app.command("list")
 def list_(to: ToOption = None, credentials_file: CredentialsOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """List backups: how old, how large, proven or not."""
-    from mlflow_onprem import render_backup
-    from mlflow_onprem.backup import lock, manifest
-    from mlflow_onprem.commands import backup
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.backup import catalog as backup
+    from mlflow_onprem.backup import lock, manifest, render
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.system.local_host import LocalHost
 
     lock.require_root()
     settings, host = load(config).config, LocalHost()
     found = backup.listed(_repository(host, settings, to or settings.backup.to, credentials_file))
-    emit("backup list", render_backup.listed_json(found), render_backup.listed_text(found, manifest.now()), as_json=as_json)
+    emit("backup list", render.listed_json(found), render.listed_text(found, manifest.now()), as_json=as_json)
     return ExitCode.OK
 
 
@@ -95,12 +95,12 @@ def verify(
     verbose: VerboseOption = False,
 ) -> int:
     """Read every checksum again; with --boot, restore it into a disposable host and compare."""
-    from mlflow_onprem import progress, render_backup
-    from mlflow_onprem.backup import lock, workplace
-    from mlflow_onprem.commands import backup as command
-    from mlflow_onprem.commands import backup_verify
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.backup import catalog as command
+    from mlflow_onprem.backup import context, lock, render
+    from mlflow_onprem.backup import verify as backup_verify
+    from mlflow_onprem.cli import progress
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.system.local_host import LocalHost
 
     settings, host = load(config).config, LocalHost()
     place = to or settings.backup.to
@@ -109,9 +109,9 @@ def verify(
         repository = _repository(host, settings, place, credentials_file)
         keys = _keys(host, settings, passphrase_file, identity_file, None)
         chosen = backup or command.newest(repository)
-        found = backup_verify.verify(host, repository, chosen, lambda each: workplace.own_bucket(host, settings, each))
+        found = backup_verify.verify(host, repository, chosen, lambda each: context.own_bucket(host, settings, each))
         if boot:
-            from mlflow_onprem.commands import backup_boot
+            from mlflow_onprem.backup import boot as backup_boot
 
             named = {
                 "--credentials-file": credentials_file or settings.backup.credentials_file,
@@ -121,25 +121,25 @@ def verify(
             source = backup_boot.Source(place, {option: path for option, path in named.items() if path})
             found = backup_verify.prove(host, repository, found, lambda each: backup_boot.boot(host, repository, each, keys, source, settings))
         command.remember(host, repository)
-    emit("backup verify", render_backup.verified_json(found), render_backup.verified_text(found), as_json=as_json)
+    emit("backup verify", render.verified_json(found), render.verified_text(found), as_json=as_json)
     return ExitCode.FAILED if found.damaged or found.lacking else ExitCode.OK
 
 
 @app.command()
 def prune(to: ToOption = None, credentials_file: CredentialsOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Remove what the rules of [backup] do not keep, and the objects nothing kept needs."""
-    from mlflow_onprem import progress, render_backup
-    from mlflow_onprem.backup import lock
-    from mlflow_onprem.commands import backup
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.backup import catalog as backup
+    from mlflow_onprem.backup import lock, render
+    from mlflow_onprem.cli import progress
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.system.local_host import LocalHost
 
     settings, host = load(config).config, LocalHost()
     with lock.hold("backup prune"), progress.make(verbose=False) as shown:
         repository = _repository(host, settings, to or settings.backup.to, credentials_file)
         done = backup.prune(host, repository, settings.backup, shown.say)
         backup.remember(host, repository)
-    emit("backup prune", render_backup.pruned_json(done), render_backup.pruned_text(done), as_json=as_json)
+    emit("backup prune", render.pruned_json(done), render.pruned_text(done), as_json=as_json)
     return ExitCode.OK
 
 
@@ -156,11 +156,12 @@ def restore(
     verbose: VerboseOption = False,
 ) -> int:
     """Put a backup back, onto this host or a bare one; what is here is backed up first, and comes back if the result is not healthy."""
-    from mlflow_onprem import progress, render_backup
     from mlflow_onprem.backup import lock
-    from mlflow_onprem.commands import restore as command
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.cli import progress
+    from mlflow_onprem.restore import command
+    from mlflow_onprem.restore.render import restored_json, restored_text
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.system.local_host import LocalHost
 
     settings, host = load(config).config, LocalHost()
     with exclusive(), lock.hold("restore", wait=30), progress.make(verbose=verbose) as shown:
@@ -169,13 +170,13 @@ def restore(
         repository = _repository(host, settings, place, credentials_file)
         keys = _keys(host, settings, passphrase_file, identity_file, None)
         done = command.restore(host, config, repository, keys, backup, into_empty=into_empty, with_rescue=not skip_backup, watch=shown.event)
-    emit("restore", render_backup.restored_json(done), render_backup.restored_text(done), as_json=as_json)
+    emit("restore", restored_json(done), restored_text(done), as_json=as_json)
     return ExitCode.OK
 
 
 def _repository(host: LocalHost, config: Config, place: str, credentials_file: str | None) -> Repository:
-    from mlflow_onprem.backup.repository import open_repository
-    from mlflow_onprem.config import backup_place
+    from mlflow_onprem.backup.location import open_repository
+    from mlflow_onprem.settings.config import backup_place
 
     try:
         return open_repository(host, backup_place(place), credentials_file or config.backup.credentials_file)
@@ -184,7 +185,7 @@ def _repository(host: LocalHost, config: Config, place: str, credentials_file: s
 
 
 def _keys(host: LocalHost, config: Config, passphrase_file: str | None, identity_file: str | None, recipient: str | None) -> Keys:
-    from mlflow_onprem.backup.vault import Keys, read_key
+    from mlflow_onprem.backup.encryption import Keys, read_key
 
     if recipient:
         return Keys(recipient=recipient)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from mlflow_onprem.cli.run import ConfigOption, JsonOption, emit
-from mlflow_onprem.errors import ConfigError, ExitCode
+from mlflow_onprem.core.errors import ConfigError, ExitCode
 
 app = typer.Typer(help="One file with all that a host without a network needs.", no_args_is_help=True)
 
@@ -32,10 +32,10 @@ def create(
     """Fetch packages, wheels, the object store and this command for a release into one file. Run it on a connected machine."""
     import dataclasses
 
-    from mlflow_onprem import facts
-    from mlflow_onprem.commands.bundle import create as write
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.bundle.command import create as write
+    from mlflow_onprem.settings import facts
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.system.local_host import LocalHost
 
     host, target = LocalHost(), to.absolute()
     if not target.parent.is_dir():

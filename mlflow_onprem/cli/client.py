@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlflow_onprem.cli.run import ConfigOption, JsonOption, emit
-from mlflow_onprem.errors import ConfigError, ExitCode
+from mlflow_onprem.core.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
-    from mlflow_onprem.commands.client_check import Checked, Client
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.client.check import Checked
+    from mlflow_onprem.client.client import Client
+    from mlflow_onprem.system.local_host import LocalHost
 
 
 SERVER_PYTHON = "/opt/mlflow-onprem/environments/current/bin/python"
@@ -56,10 +57,10 @@ def client_env(
         return _check(uri, user, python, config, as_json=as_json)
     if uri is not None or python is not None:
         raise ConfigError("--uri and --python go with --check")
-    from mlflow_onprem.commands import client_env as command
-    from mlflow_onprem.commands.client_forms import form
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.client import env as command
+    from mlflow_onprem.client.forms import form
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.system.local_host import LocalHost
 
     pairs, notes = command.variables(LocalHost(), load(config).config, user)
     direct = command.direct_names(pairs)
@@ -72,9 +73,9 @@ def client_env(
 
 
 def _check(uri: str | None, user: str | None, python: str | None, config: str | None, *, as_json: bool) -> int:
-    from mlflow_onprem.commands import client_check
-    from mlflow_onprem.commands.client_version import installed
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.client import check as client_check
+    from mlflow_onprem.client.version import installed
+    from mlflow_onprem.system.local_host import LocalHost
 
     host = LocalHost()
     client, on_server = _client(host, uri, user, config)
@@ -87,10 +88,10 @@ def _check(uri: str | None, user: str | None, python: str | None, config: str | 
 def _client(host: LocalHost, uri: str | None, user: str | None, config: str | None) -> tuple[Client, bool]:
     """The environment, below what the command line says; on the server itself (True) what `client-env` would print."""
     from mlflow_onprem.cli.user import read_password
-    from mlflow_onprem.commands import client_check
-    from mlflow_onprem.commands.client_env import variables
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.credentials import PATH
+    from mlflow_onprem.client import check as client_check
+    from mlflow_onprem.client.env import variables
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.settings.credentials import PATH
 
     environ = dict(os.environ)
     on_server = False

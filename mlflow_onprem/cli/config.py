@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from mlflow_onprem.cli.run import ConfigOption, JsonOption, emit
-from mlflow_onprem.errors import ConfigError, ExitCode
+from mlflow_onprem.core.errors import ConfigError, ExitCode
 
 app = typer.Typer(help="The configuration file: write, check, show.", no_args_is_help=True)
 
@@ -15,8 +15,8 @@ app = typer.Typer(help="The configuration file: write, check, show.", no_args_is
 @app.command()
 def init(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Write a commented configuration with every default; an existing one is left alone."""
-    from mlflow_onprem.config_file import DEFAULT_PATH
-    from mlflow_onprem.package_data import read
+    from mlflow_onprem.settings.config_file import DEFAULT_PATH
+    from mlflow_onprem.system.package_data import read
 
     path = Path(DEFAULT_PATH if config is None else config)
     if not path.name:
@@ -44,11 +44,11 @@ def init(config: ConfigOption = None, as_json: JsonOption = False) -> int:
 @app.command()
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Check a configuration; nothing is touched."""
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.facts import own_locks
-    from mlflow_onprem.host import LocalHost
-    from mlflow_onprem.preflight import check_schedule
-    from mlflow_onprem.stages.mlflow import lock
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.settings.facts import own_locks
+    from mlflow_onprem.stack.mlflow import lock
+    from mlflow_onprem.stack.preflight import check_schedule
+    from mlflow_onprem.system.local_host import LocalHost
 
     loaded, host = load(config), LocalHost()
     lock(loaded.config.mlflow.version, own_locks(host))
@@ -62,8 +62,8 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> int:
 @app.command()
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Print the settings in force and where each comes from: default, file or environment."""
-    from mlflow_onprem.config_file import known_keys, load, value_of
-    from mlflow_onprem.resource import show as show_value
+    from mlflow_onprem.core.resource import show as show_value
+    from mlflow_onprem.settings.config_file import known_keys, load, value_of
 
     loaded = load(config)
     rows = {key: (value_of(loaded.config, key), loaded.sources.get(key, "default")) for key in known_keys()}

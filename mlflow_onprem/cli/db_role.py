@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlflow_onprem.cli.run import ConfigOption, JsonOption, emit, exclusive
-from mlflow_onprem.errors import ExitCode
+from mlflow_onprem.core.errors import ExitCode
 
 if TYPE_CHECKING:
-    from mlflow_onprem.commands.db_role import Access
-    from mlflow_onprem.secret import Secret
+    from mlflow_onprem.core.secret import Secret
+    from mlflow_onprem.db_role.command import Access
 
 app = typer.Typer(
     help="Roles in MLflow's database for people and programs that want SQL: dashboards, notebooks, reports. Never in the accounts' database.",
@@ -33,9 +33,9 @@ def add(
     as_json: JsonOption = False,
 ) -> int:
     """Make a role for MLflow's database; [postgres] allowed_networks says from where it may connect."""
-    from mlflow_onprem.commands import db_role
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.db_role import command as db_role
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.system.local_host import LocalHost
 
     settings = load(config).config
     db_role.check_name(settings, name)
@@ -48,22 +48,22 @@ def add(
 @app.command("list")
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Show the roles and what each may do."""
-    from mlflow_onprem import render_db_role
-    from mlflow_onprem.commands import db_role
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.db_role import command as db_role
+    from mlflow_onprem.db_role import render
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.system.local_host import LocalHost
 
     found = db_role.every(LocalHost(), load(config).config)
-    emit("db-role list", {"roles": [render_db_role.access_json(each) for each in found]}, render_db_role.list_text(found), as_json=as_json)
+    emit("db-role list", {"roles": [render.access_json(each) for each in found]}, render.list_text(found), as_json=as_json)
     return ExitCode.OK
 
 
 @app.command()
 def passwd(name: NameArgument, ask: AskOption = False, config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Give a role a new password; the old one stops at once."""
-    from mlflow_onprem.commands import db_role
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.db_role import command as db_role
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.system.local_host import LocalHost
 
     settings = load(config).config
     password = _password(name) if ask else None
@@ -75,9 +75,9 @@ def passwd(name: NameArgument, ask: AskOption = False, config: ConfigOption = No
 @app.command()
 def remove(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Remove a role and end its connections. No data goes with it."""
-    from mlflow_onprem.commands import db_role
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.db_role import command as db_role
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.system.local_host import LocalHost
 
     with exclusive():
         db_role.remove(LocalHost(), load(config).config, name)
@@ -86,9 +86,9 @@ def remove(name: NameArgument, config: ConfigOption = None, as_json: JsonOption 
 
 
 def _show(command: str, found: Access, done: str, *, as_json: bool) -> int:
-    from mlflow_onprem import render_db_role
+    from mlflow_onprem.db_role import render
 
-    emit(command, render_db_role.access_json(found), render_db_role.access_text(found, done), as_json=as_json)
+    emit(command, render.access_json(found), render.access_text(found, done), as_json=as_json)
     return ExitCode.OK
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mlflow_onprem.cli.run import ConfigOption, JsonOption, VerboseOption, emit
-from mlflow_onprem.errors import ExitCode
+from mlflow_onprem.core.errors import ExitCode
 
 
 def gc(
@@ -21,15 +21,15 @@ def gc(
     verbose: VerboseOption = False,
 ) -> int:
     """Remove for good what users deleted: runs, models, experiments, their rows and their artifacts."""
-    from mlflow_onprem import progress, render_garbage
     from mlflow_onprem.backup import lock
-    from mlflow_onprem.commands import garbage
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.cli import progress
+    from mlflow_onprem.gc import command, render
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.system.local_host import LocalHost
 
     host, settings = LocalHost(), load(config).config
-    age, patience = older_than or settings.gc.older_than, garbage.seconds_of(wait)
+    age, patience = older_than or settings.gc.older_than, command.seconds_of(wait)
     with lock.hold("gc", wait=patience), progress.make(verbose=verbose) as shown:
-        found = garbage.collect(host, age, dry_run=dry_run, watch=shown.say if verbose else lambda _: None)
-    emit("gc", render_garbage.collected_json(found), render_garbage.collected_text(found), as_json=as_json)
+        found = command.collect(host, age, dry_run=dry_run, watch=shown.say if verbose else lambda _: None)
+    emit("gc", render.collected_json(found), render.collected_text(found), as_json=as_json)
     return ExitCode.FAILED if found.failed else ExitCode.OK

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlflow_onprem.cli.run import ConfigOption, JsonOption, emit
-from mlflow_onprem.errors import ConfigError, ExitCode
+from mlflow_onprem.core.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
-    from mlflow_onprem.commands.logs import Line
+    from mlflow_onprem.logs.read import Line
 
 COLORS = {"minio": "magenta", "postgres": "blue", "mlflow": "cyan", "stack": "green"}
 LEVELS = {"emerg": "bold red", "alert": "bold red", "critical": "bold red", "error": "red", "warning": "yellow", "debug": "dim"}
@@ -40,10 +40,10 @@ def logs(
     as_json: JsonOption = False,
 ) -> int:
     """Show what the services wrote, merged in order of time: the journal, and PostgreSQL's own file."""
-    from mlflow_onprem.commands import logs as command
-    from mlflow_onprem.commands import logs_follow
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.logs import follow as logs_follow
+    from mlflow_onprem.logs import read as command
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.system.local_host import LocalHost
 
     if follow and as_json:
         raise ConfigError("--json prints one object and ends; it does not follow", "leave out --follow, or --json")

@@ -18,7 +18,7 @@ from typing import Any
 import typer
 
 from mlflow_onprem import __version__
-from mlflow_onprem.umask import make_parents
+from mlflow_onprem.system.umask import make_parents
 
 NAME = "mlflow-onprem"
 #: Where man, bash-completion, zsh and fish look for what the administrator installed (fish in /usr/local only where a desktop tells it to).

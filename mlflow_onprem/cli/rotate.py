@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlflow_onprem.cli.run import ConfigOption, JsonOption, VerboseOption, emit, exclusive, interruptible
-from mlflow_onprem.errors import ExitCode
+from mlflow_onprem.core.errors import ExitCode
 
 
 class Group(str, Enum):
@@ -28,13 +28,14 @@ def rotate_credentials(
     verbose: VerboseOption = False,
 ) -> int:
     """Give every secret of the stack a new value while it serves, and prove the old ones dead."""
-    from mlflow_onprem import preflight, progress, render_rotation
-    from mlflow_onprem.commands import rotate
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.credentials import GROUPS, read_dates
-    from mlflow_onprem.host import LocalHost
-    from mlflow_onprem.secret_age import due as due_groups
-    from mlflow_onprem.secret_age import ours
+    from mlflow_onprem.cli import progress
+    from mlflow_onprem.rotation import command, render
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.settings.credentials import GROUPS, read_dates
+    from mlflow_onprem.settings.secret_age import due as due_groups
+    from mlflow_onprem.settings.secret_age import ours
+    from mlflow_onprem.stack import preflight
+    from mlflow_onprem.system.local_host import LocalHost
 
     loaded, host = load(config), LocalHost()
     with exclusive(), progress.make(verbose=verbose) as shown, interruptible(host, shown) as stop:
@@ -44,6 +45,6 @@ def rotate_credentials(
         if due:
             old = due_groups(read_dates(host), loaded.config.rotation.every)
             scope = tuple(group for group in scope if group in old and group in ours(loaded.config))
-        done = rotate.Rotator(host, loaded.config, shown.event, stop).rotate(scope)
-    emit("rotate-credentials", render_rotation.rotated_json(done), render_rotation.rotated_text(done), as_json=as_json)
+        done = command.Rotator(host, loaded.config, shown.event, stop).rotate(scope)
+    emit("rotate-credentials", render.rotated_json(done), render.rotated_text(done), as_json=as_json)
     return ExitCode.OK

@@ -15,11 +15,11 @@ from typing import Annotated, Any
 
 import typer
 
-from mlflow_onprem import render
 from mlflow_onprem.cli import streams
-from mlflow_onprem.errors import OnPremError, Refused
-from mlflow_onprem.host import LocalHost
-from mlflow_onprem.progress import Progress
+from mlflow_onprem.cli.progress import Progress
+from mlflow_onprem.core import render
+from mlflow_onprem.core.errors import OnPremError, Refused
+from mlflow_onprem.system.local_host import LocalHost
 
 LOCK = "/run/mlflow-onprem.lock"
 

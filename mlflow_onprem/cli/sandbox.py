@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mlflow_onprem.cli.run import JsonOption, emit
-from mlflow_onprem.errors import ExitCode
+from mlflow_onprem.core.errors import ExitCode
 
 app = typer.Typer(help="A disposable real systemd host with the stack in it, reachable from this machine.", no_args_is_help=True)
 NameOption = Annotated[str, typer.Option(metavar="NAME", help="Which sandbox.")]
@@ -23,11 +23,11 @@ def up(
     as_json: JsonOption = False,
 ) -> int:
     """Make a sandbox with the stack in it, or bring the one of that name up to date."""
-    from mlflow_onprem import progress
-    from mlflow_onprem.commands import sandbox
+    from mlflow_onprem.cli import progress
+    from mlflow_onprem.sandbox import command
 
     with progress.make(verbose=False) as shown:
-        made = sandbox.up(name, release=release, config=Path(config) if config else None, on_progress=shown.say)
+        made = command.up(name, release=release, config=Path(config) if config else None, on_progress=shown.say)
     text = (
         f"sandbox {made.name} serves at {made.url} ({made.seconds:.0f} s)\n"
         f"account: {made.account.username} / {made.account.password.reveal()}\n"
@@ -41,17 +41,17 @@ def up(
 @app.command()
 def shell(name: NameOption = "try") -> int:
     """Open a terminal inside, as root."""
-    from mlflow_onprem.commands import sandbox
+    from mlflow_onprem.sandbox import command
 
-    return sandbox.shell(name)
+    return command.shell(name)
 
 
 @app.command()
 def status(as_json: JsonOption = False) -> int:
     """List the sandboxes of this machine."""
-    from mlflow_onprem.commands import sandbox
+    from mlflow_onprem.sandbox import command
 
-    found = sandbox.status()
+    found = command.status()
     rows = [f"{each.name:<12} {'running' if each.running else 'stopped':<8} {each.url:<26} {each.release}" for each in found.sandboxes]
     text = "\n".join(rows or ["no sandboxes; make one: sudo mlflow-onprem sandbox up"])
     emit("sandbox status", dataclasses.asdict(found), text, as_json=as_json)
@@ -65,9 +65,9 @@ def down(
     as_json: JsonOption = False,
 ) -> int:
     """Throw a sandbox away. Built parts are kept for the next one."""
-    from mlflow_onprem.commands import sandbox
+    from mlflow_onprem.sandbox import command
 
-    gone = sandbox.down(name, everything=everything)
+    gone = command.down(name, everything=everything)
     text = f"removed: {', '.join(gone.removed)}" if gone.removed else f"there is no sandbox {name}: nothing to remove"
     if gone.forwarding:
         text += f"\nIP forwarding of this machine stays on, others need it by now: {gone.forwarding}"

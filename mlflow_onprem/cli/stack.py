@@ -10,7 +10,7 @@ from mlflow_onprem.cli.client import client_env
 from mlflow_onprem.cli.logs import logs
 from mlflow_onprem.cli.run import ConfigOption, JsonOption, VerboseOption, emit, exclusive, interruptible
 from mlflow_onprem.cli.watch import watch_status
-from mlflow_onprem.errors import ConfigError, ExitCode
+from mlflow_onprem.core.errors import ConfigError, ExitCode
 
 
 def register(app: typer.Typer) -> None:
@@ -24,10 +24,11 @@ def register(app: typer.Typer) -> None:
 
 def plan(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Show every resource that would change, field by field. Changes nothing."""
-    from mlflow_onprem import engine, render, render_adoption
-    from mlflow_onprem.assembly import assemble
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.core import engine
+    from mlflow_onprem.install import render, render_adoption
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.stack.assembly import assemble
+    from mlflow_onprem.system.local_host import LocalHost
 
     host = LocalHost()
     assembly = assemble(host, load(config).config)
@@ -44,14 +45,17 @@ def plan(config: ConfigOption = None, as_json: JsonOption = False) -> int:
 
 def install(config: ConfigOption = None, as_json: JsonOption = False, verbose: VerboseOption = False) -> int:
     """Make this host the stack; run again, it changes nothing."""
-    from mlflow_onprem import engine, health, preflight, progress, render, render_adoption
-    from mlflow_onprem.assembly import assemble
+    from mlflow_onprem.cli import progress
     from mlflow_onprem.cli.upgrade import recover as recover_upgrade
-    from mlflow_onprem.commands import rotate
-    from mlflow_onprem.commands.client_env import next_steps
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
-    from mlflow_onprem.stages import adoption, kernel
+    from mlflow_onprem.client.env import next_steps
+    from mlflow_onprem.core import engine
+    from mlflow_onprem.install import render, render_adoption
+    from mlflow_onprem.rotation import command
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.stack import adoption, health, kernel, preflight
+    from mlflow_onprem.stack.assembly import assemble
+    from mlflow_onprem.status.render import status_text
+    from mlflow_onprem.system.local_host import LocalHost
 
     loaded, host = load(config), LocalHost()
     with exclusive(), progress.make(verbose=verbose) as shown, interruptible(host, shown) as stop:
@@ -60,7 +64,7 @@ def install(config: ConfigOption = None, as_json: JsonOption = False, verbose: V
         assembly = assemble(host, loaded.config)
         preflight.check(host, assembly)
         report = engine.converge(host, assembly.stack, shown.event, stop)
-        rotate.finish_interrupted(host, loaded.config, shown.event, stop)
+        command.finish_interrupted(host, loaded.config, shown.event, stop)
         verdicts = health.wait(host, assembly.to.systemd, assembly.probes())
         assembly.close()
     less = kernel.remarks(assembly.facts)
@@ -69,7 +73,7 @@ def install(config: ConfigOption = None, as_json: JsonOption = False, verbose: V
     changed = f"{len(report.changed)} changed, {report.unchanged} as wanted, in {report.seconds:.1f} s"
     text = "\n".join(
         [
-            render.status_text(verdicts),
+            status_text(verdicts),
             "",
             changed,
             *next_steps(host, loaded.config, assembly.facts),
@@ -87,12 +91,14 @@ def status(
     as_json: JsonOption = False,
 ) -> int:
     """Ask 9000, 5432 and 5000 whether they really serve. Needs no root."""
-    from mlflow_onprem import health, render, render_rotation
-    from mlflow_onprem.assembly import probes_and_systemd
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.credentials import UNFINISHED, read_dates
-    from mlflow_onprem.host import LocalHost
-    from mlflow_onprem.secret_age import ages
+    from mlflow_onprem.rotation import render as render_rotation
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.settings.credentials import UNFINISHED, read_dates
+    from mlflow_onprem.settings.secret_age import ages
+    from mlflow_onprem.stack import health
+    from mlflow_onprem.stack.assembly import probes_and_systemd
+    from mlflow_onprem.status.render import status_text, verdict_json
+    from mlflow_onprem.system.local_host import LocalHost
 
     loaded, host = load(config).config, LocalHost()
     asked, systemd = probes_and_systemd(host, loaded)
@@ -104,7 +110,7 @@ def status(
     healthy = all(each.healthy for each in verdicts)
     dates = read_dates(host)
     secrets = ages(dates, loaded)
-    body = {"healthy": healthy, "services": [render.verdict_json(each) for each in verdicts], "secrets": render_rotation.ages_json(secrets)}
-    text = f"{render.status_text(verdicts)}\n\n{render_rotation.ages_text(secrets, dates.get(UNFINISHED))}".rstrip()
+    body = {"healthy": healthy, "services": [verdict_json(each) for each in verdicts], "secrets": render_rotation.ages_json(secrets)}
+    text = f"{status_text(verdicts)}\n\n{render_rotation.ages_text(secrets, dates.get(UNFINISHED))}".rstrip()
     emit("status", body, text, as_json=as_json)
     return ExitCode.OK if healthy else ExitCode.UNHEALTHY

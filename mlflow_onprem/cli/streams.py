@@ -8,7 +8,7 @@ import select
 import sys
 from collections.abc import Iterator
 
-from mlflow_onprem.errors import ConfigError, OnPremError
+from mlflow_onprem.core.errors import ConfigError, OnPremError
 
 STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 

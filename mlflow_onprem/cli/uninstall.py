@@ -9,7 +9,7 @@ import typer
 
 from mlflow_onprem.cli.run import ConfigOption, JsonOption, VerboseOption, emit, exclusive, interruptible
 from mlflow_onprem.cli.streams import read_line
-from mlflow_onprem.errors import ConfigError, ExitCode, Refused
+from mlflow_onprem.core.errors import ConfigError, ExitCode, Refused
 
 
 def uninstall(
@@ -20,24 +20,24 @@ def uninstall(
     verbose: VerboseOption = False,
 ) -> int:
     """Take back everything that install did. Bucket, database and passwords stay, so that install brings all of it back."""
-    from mlflow_onprem import progress, render_uninstall
-    from mlflow_onprem.assembly import assemble
-    from mlflow_onprem.commands import uninstall as command
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
+    from mlflow_onprem.cli import progress
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.stack.assembly import assemble
+    from mlflow_onprem.system.local_host import LocalHost
+    from mlflow_onprem.uninstall import command, render
 
     loaded, host = load(config), LocalHost()
     with exclusive():
         assembly = assemble(host, loaded.config)
         removal = command.look(host, assembly, purge=purge_data)
-        print(render_uninstall.removal_text(removal), file=sys.stderr if as_json else sys.stdout, flush=True)
+        print(render.removal_text(removal), file=sys.stderr if as_json else sys.stdout, flush=True)
         if removal.goes and not yes:
             _ask(removal.hostname if purge_data else None)
         with progress.make(verbose=verbose) as shown, interruptible(host, shown) as stop:
             host.on_say, host.on_progress = shown.say, shown.transfer
             report = command.remove(host, assembly, removal, shown.event, stop)
         assembly.close()
-    emit("uninstall", render_uninstall.removal_json(removal, report), render_uninstall.done_text(removal, report), as_json=as_json)
+    emit("uninstall", render.removal_json(removal, report), render.done_text(removal, report), as_json=as_json)
     return ExitCode.OK
 
 

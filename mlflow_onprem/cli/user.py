@@ -10,13 +10,13 @@ import typer
 
 from mlflow_onprem.cli.run import ConfigOption, JsonOption, emit
 from mlflow_onprem.cli.streams import read_line
-from mlflow_onprem.errors import ConfigError, ExitCode
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.core.errors import ConfigError, ExitCode
+from mlflow_onprem.core.secret import Secret
 
 if TYPE_CHECKING:
-    from mlflow_onprem.commands.user import Owned
-    from mlflow_onprem.config import Config
-    from mlflow_onprem.mlflow_api import MlflowApi
+    from mlflow_onprem.clients.mlflow_api import MlflowApi
+    from mlflow_onprem.settings.config import Config
+    from mlflow_onprem.users.command import Owned
 
 app = typer.Typer(help="Accounts of people. A password comes by prompt, or as one line on standard input.", no_args_is_help=True)
 
@@ -31,28 +31,28 @@ def add(
     as_json: JsonOption = False,
 ) -> int:
     """Make an account: it may create experiments and models, owns those, and sees what [mlflow.auth] default_permission says."""
-    from mlflow_onprem.commands import user
+    from mlflow_onprem.users import command
 
     api, settings = _connect(config)
-    user.check_name(name)
-    user.must_be_free(api, name)
-    user.add(api, settings.mlflow.auth, name, read_password(name), admin=admin)
+    command.check_name(name)
+    command.must_be_free(api, name)
+    command.add(api, settings.mlflow.auth, name, read_password(name), admin=admin)
     may = "may do everything" if admin else f"owns what it creates; of what others own: {settings.mlflow.auth.default_permission}"
     text = f"made account {name}: {may}\nwhat its client sets: mlflow-onprem client-env --user {name}"
-    emit("user add", {"name": name, "admin": admin, "role": user.ROLE}, text, as_json=as_json)
+    emit("user add", {"name": name, "admin": admin, "role": command.ROLE}, text, as_json=as_json)
     return ExitCode.OK
 
 
 @app.command("list")
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Show the accounts, who is an administrator, and what each owns."""
-    from mlflow_onprem.commands import user
+    from mlflow_onprem.users import command
 
-    found = user.accounts(_connect(config)[0])
+    found = command.accounts(_connect(config)[0])
     width = max(len(each.name) for each in found)
     rows = []
     for each in found:
-        owns = ", ".join(user.words(kind, count) for kind, count in each.owns.items())
+        owns = ", ".join(command.words(kind, count) for kind, count in each.owns.items())
         rows.append(
             f"{each.name:<{width}}  {'administrator' if each.admin else '-':<13}  {owns or 'owns nothing':<28}  {', '.join(each.roles)}".rstrip()
         )
@@ -65,12 +65,12 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> int:
 @app.command()
 def passwd(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Set a new password for an account."""
-    from mlflow_onprem.commands import user
+    from mlflow_onprem.users import command
 
     api, settings = _connect(config)
-    user.not_ours(api, name)
-    user.must_exist(api, name)
-    user.new_password(api, name, read_password(name))
+    command.not_ours(api, name)
+    command.must_exist(api, name)
+    command.new_password(api, name, read_password(name))
     text = f"{name} has a new password\n{_until(settings, 'the old one')}"
     emit("user passwd", {"name": name, "old_one_passes_for_seconds": settings.mlflow.auth.cache_seconds}, text.rstrip(), as_json=as_json)
     return ExitCode.OK
@@ -87,21 +87,21 @@ def remove(
     as_json: JsonOption = False,
 ) -> int:
     """Remove an account. No experiment, run or model goes with it: say who has them from then on."""
-    from mlflow_onprem.commands import user
+    from mlflow_onprem.users import command
 
     if give_to is not None and leave:
         raise ConfigError("--give-to and --leave exclude each other")
     api, settings = _connect(config)
-    user.not_ours(api, name)
-    user.must_exist(api, name)
+    command.not_ours(api, name)
+    command.must_exist(api, name)
     if give_to == name:
         raise ConfigError(f"{name} cannot be given its own", "name another account")
-    owned = user.owned_by(api, name)
+    owned = command.owned_by(api, name)
     if owned and give_to is None and not leave:
         give_to = _ask_who(name, owned)
     if give_to is not None:
-        user.must_exist(api, give_to)
-    gone = user.remove(api, name, owned, give_to)
+        command.must_exist(api, give_to)
+    gone = command.remove(api, name, owned, give_to)
     fate = (
         f"{_listed(owned)}: {f'now {give_to} manages them' if give_to else 'kept; only administrators manage them now'}"
         if owned
@@ -124,11 +124,11 @@ def grant(
     as_json: JsonOption = False,
 ) -> int:
     """Say what an account may do with one experiment."""
-    from mlflow_onprem.commands import user
+    from mlflow_onprem.users import command
 
     api, settings = _connect(config)
-    given = user.grant(api, name, experiment, permission)
-    what = given.permission if given.permission != user.DEFAULT else f"{settings.mlflow.auth.default_permission}, as everybody"
+    given = command.grant(api, name, experiment, permission)
+    what = given.permission if given.permission != command.DEFAULT else f"{settings.mlflow.auth.default_permission}, as everybody"
     text = f"{name} has {what} on experiment {given.experiment} ({given.experiment_name})"
     if given.administrator:
         text += f"\n{name} is an administrator and may do everything all the same"
@@ -157,9 +157,9 @@ def read_password(name: str, *, again: bool = True) -> Secret:
 
 
 def _connect(config: str | None) -> tuple[MlflowApi, Config]:
-    from mlflow_onprem.config_file import load
-    from mlflow_onprem.host import LocalHost
-    from mlflow_onprem.mlflow_api import as_administrator
+    from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.stack.mlflow_connection import as_administrator
+    from mlflow_onprem.system.local_host import LocalHost
 
     settings = load(config).config
     return as_administrator(LocalHost(), settings), settings
@@ -177,7 +177,7 @@ def _ask_who(name: str, owned: tuple[Owned, ...]) -> str | None:
 
 
 def _listed(owned: tuple[Owned, ...], most: int = 5) -> str:
-    from mlflow_onprem.commands.user import words
+    from mlflow_onprem.users.command import words
 
     counts: dict[str, list[str]] = {}
     for each in owned:

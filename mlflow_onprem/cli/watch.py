@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mlflow_onprem import render
-from mlflow_onprem.errors import ExitCode
+from mlflow_onprem.core.errors import ExitCode
+from mlflow_onprem.status import render
 
 if TYPE_CHECKING:
-    from mlflow_onprem.health import Probe, Verdict
-    from mlflow_onprem.systemd import Systemd
+    from mlflow_onprem.stack.health import Probe, Verdict
+    from mlflow_onprem.system.systemd import Systemd
 
 PAUSE = 2.0  # seconds between two looks
 END = "\x04"  # Ctrl-D, and a terminal that is gone
@@ -23,7 +23,7 @@ ENDS = ("q", "Q", "\x03", END)
 
 def watch_status(systemd: Systemd, asked: Sequence[Probe]) -> int:
     """Show the services in place on a terminal, where q or Ctrl-C ends it; elsewhere a line each time, until a signal ends it."""
-    from mlflow_onprem import health
+    from mlflow_onprem.stack import health
 
     def look() -> Sequence[Verdict]:
         systemd.forget()

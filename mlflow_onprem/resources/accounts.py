@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlflow_onprem import accounts
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Base
-from mlflow_onprem.resources import stopped
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base
+from mlflow_onprem.system import accounts, stopped
 
 
 @dataclass(frozen=True)

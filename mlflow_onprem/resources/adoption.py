@@ -7,13 +7,13 @@ import re
 import time
 from dataclasses import dataclass
 
-from mlflow_onprem import accounts
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.host import Host
-from mlflow_onprem.ports import holders
-from mlflow_onprem.resource import Base
-from mlflow_onprem.resources.hand_built import SERVES_MLFLOW, SERVES_OBJECTS, Ours, Running, look, may_stop, running, starts_it
-from mlflow_onprem.resources.processes import end
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base
+from mlflow_onprem.system import accounts
+from mlflow_onprem.system.hand_built import SERVES_MLFLOW, SERVES_OBJECTS, Ours, Running, look, may_stop, running, starts_it
+from mlflow_onprem.system.ports import holders
+from mlflow_onprem.system.processes import end
 
 NOTE = "/var/lib/mlflow-onprem/adoption.json"
 MARK = "# closed by mlflow-onprem, which found it open to everybody: "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Base, Unknown
-from mlflow_onprem.sql import Sql, SqlError
+from mlflow_onprem.clients.sql import Sql, SqlError
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base, Unknown
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.host import Host
-from mlflow_onprem.object_store import ObjectStore
-from mlflow_onprem.resource import Base
+from mlflow_onprem.clients.object_store import ObjectStore
+from mlflow_onprem.clients.sql import Sql
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base
 from mlflow_onprem.resources.adoption import NOTE
 from mlflow_onprem.resources.artifact_addresses import PLACES, count
-from mlflow_onprem.sql import Sql
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import tarfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlflow_onprem.download import fetch
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Base
-from mlflow_onprem.resources import bundle, minio_source, permissions
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base
+from mlflow_onprem.resources import permissions
+from mlflow_onprem.system import bundle, minio_source
+from mlflow_onprem.system.download import fetch
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from mlflow_onprem.host import Host
-from mlflow_onprem.object_store import ObjectStore, StoreRefused, StoreUnreachable, bucket_policy
-from mlflow_onprem.resource import Base, Text, Unknown
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.clients.bucket_policy import bucket_policy
+from mlflow_onprem.clients.object_store import ObjectStore
+from mlflow_onprem.clients.store_errors import StoreRefused, StoreUnreachable
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base, Text, Unknown
+from mlflow_onprem.core.secret import Secret
 
 NOT_RUNNING = "the object store is not running here yet"
 NOT_ROOT = Unknown("only root may look into the object store", hidden=True)

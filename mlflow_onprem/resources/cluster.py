@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from mlflow_onprem import clusters
-from mlflow_onprem.clusters import Cluster
-from mlflow_onprem.errors import CommandFailed, OnPremError
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Base, Unknown
-from mlflow_onprem.sql import Sql, SqlError
-from mlflow_onprem.systemd import Systemd
+from mlflow_onprem.clients.sql import Sql, SqlError
+from mlflow_onprem.core.errors import CommandFailed, OnPremError
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base, Unknown
+from mlflow_onprem.system import clusters
+from mlflow_onprem.system.clusters import Cluster
+from mlflow_onprem.system.systemd import Systemd
 
 DEADLINE = 20.0  # seconds, for the server to read its files again
 FULL = ("No space left on device", "Disk quota exceeded")

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Base, Unknown
-from mlflow_onprem.secret import Secret
-from mlflow_onprem.sql import Sql, SqlError
-from mlflow_onprem.systemd import Systemd
+from mlflow_onprem.clients.sql import Sql, SqlError
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base, Unknown
+from mlflow_onprem.core.secret import Secret
+from mlflow_onprem.system.systemd import Systemd
 
 ITERATIONS = 4096  # PostgreSQL's own scram_iterations
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Base, Unknown
-from mlflow_onprem.secret import Secret
-from mlflow_onprem.sql import Sql, SqlError
+from mlflow_onprem.clients.sql import Sql, SqlError
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base, Unknown
+from mlflow_onprem.core.secret import Secret
 
 #: Connections that one role may hold: a dashboard that leaks them must not take those that MLflow needs.
 CONNECTIONS = 20

@@ -10,11 +10,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mlflow_onprem.errors import CommandFailed, OnPremError
-from mlflow_onprem.fetching import run as fetch
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Base
-from mlflow_onprem.resources import bundle, permissions
+from mlflow_onprem.core.errors import CommandFailed, OnPremError
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base
+from mlflow_onprem.resources import permissions
+from mlflow_onprem.system import bundle
+from mlflow_onprem.system.fetching import run as fetch
 
 CACHE = "/var/cache/mlflow-onprem/uv"
 #: Interpreters that uv fetches.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Base, Mode, Text
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base, Mode, Text
+from mlflow_onprem.core.secret import Secret
 
 BEGIN = "# >>> mlflow-onprem >>> (written by mlflow-onprem: edits between these lines are replaced)"
 END = "# <<< mlflow-onprem <<<"

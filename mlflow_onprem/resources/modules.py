@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Base
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base
 from mlflow_onprem.resources import permissions
 
 

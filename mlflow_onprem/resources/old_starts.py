@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Base
-from mlflow_onprem.resources.hand_built import Ours, Server, lines_that_start_it, running, started_by, stores, words
-from mlflow_onprem.systemd import Systemd
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base
+from mlflow_onprem.system.hand_built import Ours, Server, lines_that_start_it, running, started_by, stores, words
+from mlflow_onprem.system.systemd import Systemd
 
 SYSTEM_UNITS = ("/etc/systemd/system", "/usr/local/lib/systemd/system")
 PACKAGED_UNITS = ("/lib/systemd/system", "/usr/lib/systemd/system")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Base, Unknown
-from mlflow_onprem.sql import Sql, SqlError
+from mlflow_onprem.clients.sql import Sql, SqlError
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base, Unknown
 
 DEADLINE = 20.0  # seconds, for the server to read its files again
 

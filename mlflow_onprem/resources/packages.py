@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlflow_onprem.errors import CommandFailed
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Base
-from mlflow_onprem.resources import bundle
-from mlflow_onprem.resources.apt import APT, Apt, obstacle
+from mlflow_onprem.core.errors import CommandFailed
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base
+from mlflow_onprem.system import bundle
+from mlflow_onprem.system.apt import APT, Apt, obstacle
 
 #: Package lists older than this, in seconds, are fetched again before an installation.
 LISTS_FRESH = 3600.0

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.host import Host, Stat
-from mlflow_onprem.resource import Base
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.host import Host, Stat
+from mlflow_onprem.core.resource import Base
 
 #: What a plan shows of a tree that is right.
 RIGHT = "all may read, root may write"

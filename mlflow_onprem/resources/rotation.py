@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mlflow_onprem.host import Host
-from mlflow_onprem.mlflow_api import ApiError
-from mlflow_onprem.resource import Base, Unknown
+from mlflow_onprem.clients.mlflow_api import ApiError
+from mlflow_onprem.clients.sql import Sql, SqlError
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base, Unknown
+from mlflow_onprem.core.secret import Secret
 from mlflow_onprem.resources.database import scram_verifier
-from mlflow_onprem.secret import Secret
-from mlflow_onprem.sql import Sql, SqlError
 
 TIMEOUT = 600.0  # seconds, for all rows
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_onprem.errors import CommandFailed, OnPremError, Refused
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Base, Unknown
-from mlflow_onprem.sql import Sql, SqlError
+from mlflow_onprem.clients.sql import Sql, SqlError
+from mlflow_onprem.core.errors import CommandFailed, OnPremError, Refused
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base, Unknown
 
 MISSING = ("3D000", "42P01")  # no such database, no such table
 #: Where only the environment itself knows its newest revision.

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_onprem.errors import CommandFailed
-from mlflow_onprem.host import Host
-from mlflow_onprem.ports import strangers
-from mlflow_onprem.resource import Base
-from mlflow_onprem.resources import stopped
+from mlflow_onprem.core.errors import CommandFailed
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base
+from mlflow_onprem.core.secret import Secret
 from mlflow_onprem.resources.files import File
-from mlflow_onprem.resources.workers import replace_workers
-from mlflow_onprem.secret import Secret
-from mlflow_onprem.systemd import Systemd, UnitStatus
+from mlflow_onprem.system import stopped
+from mlflow_onprem.system.ports import strangers
+from mlflow_onprem.system.systemd import Systemd, UnitStatus
+from mlflow_onprem.system.workers import replace_workers
 
 SETTLING = 15.0  # seconds, after which what comes next finds out by itself
 STAMPS = "/var/lib/mlflow-onprem/stamps"

@@ -7,11 +7,11 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_onprem.errors import NotVisible, OnPremError
-from mlflow_onprem.host import Host
-from mlflow_onprem.object_store import ObjectStore
-from mlflow_onprem.resource import Base
-from mlflow_onprem.store_contract import REVISION, Lack
+from mlflow_onprem.clients.object_store import ObjectStore
+from mlflow_onprem.clients.store_contract import REVISION, Lack
+from mlflow_onprem.core.errors import NotVisible, OnPremError
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base
 
 NOTE = "/var/lib/mlflow-onprem/store-features.json"
 

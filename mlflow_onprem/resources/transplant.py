@@ -8,9 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Base
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Base
 from mlflow_onprem.resources.adoption import NOTE
 
 FOLDER = "/var/lib/mlflow/adoption"

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mlflow_onprem_sandbox import Sandbox
 from uv import find_uv_bin
 
-from mlflow_onprem.sandbox import Sandbox
 from tests.host import steps
 
 BUCKET = "mlflow"

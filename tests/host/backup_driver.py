@@ -13,13 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlflow_onprem import health
+from mlflow_onprem.backup import create
 from mlflow_onprem.backup.bucket import Bucket
 from mlflow_onprem.backup.repository import Folder
 from mlflow_onprem.cli import main
-from mlflow_onprem.commands import backup_create, restore, restore_files, restore_steps
-from mlflow_onprem.errors import Unhealthy
-from mlflow_onprem.sql import SqlSession
+from mlflow_onprem.clients.sql import SqlSession
+from mlflow_onprem.core.errors import Unhealthy
+from mlflow_onprem.restore import command as restore
+from mlflow_onprem.restore import state, steps
+from mlflow_onprem.stack import health
 
 CREATE = ("tidy", "copy_before", "dump", "copy_after", "pack", "publish")
 CHANGING = ("CREATE DATABASE", "ALTER DATABASE", "DROP DATABASE", "COMMIT")
@@ -55,16 +57,16 @@ def after(path: Path, owner: Any, name: str, label: Callable[..., str | None]) -
 def arm(path: Path, sick: bool) -> None:
     """Put all points in place."""
     for name in CREATE:
-        after(path, backup_create, name, lambda *_, name=name: f"backup: {name}")
+        after(path, create, name, lambda *_, name=name: f"backup: {name}")
     after(path, Folder, "store", lambda *_: "object into the pool")
     after(path, Folder, "put", lambda _self, name, _path: f"file {name.rpartition('/')[2]}")
     after(path, Bucket, "copy_from", lambda *_: "object into the bucket" + (" again" if sick else ""))
     after(path, SqlSession, "query", statement)
-    after(path, restore_files, "write_journal", lambda _host, journal: f"journal {journal.ready} {bool(journal.rescue)} {journal.undo}")
+    after(path, state, "write_journal", lambda _host, journal: f"journal {journal.ready} {bool(journal.rescue)} {journal.undo}")
     # After the end of undoing there is nothing left to go on with: the command would restore anew.
     for name in {*names.values(), *UNDO} - ({"finish"} if sick else set()):
-        after(path, restore_steps, name, lambda *_, name=name: f"restore: {name}")
-    restore.STEPS = tuple((name, getattr(restore_steps, names[name])) for name, _ in restore.STEPS)
+        after(path, steps, name, lambda *_, name=name: f"restore: {name}")
+    restore.STEPS = tuple((name, getattr(steps, names[name])) for name, _ in restore.STEPS)
 
 
 def statement(_self: object, _database: str, text: str, identifiers: Any = None, literals: Any = None) -> str | None:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mlflow_onprem_sandbox import Layer, Sandbox, layers, product
 from uv import find_uv_bin
-
-from mlflow_onprem.sandbox import Layer, Sandbox, layers, product
 
 #: The server's own version, and the last of the line before it, with what each needs besides: boto3 is what `direct` asks of a client;
 #: 2.22 imports setuptools, and with a newer OpenTelemetry it loses its traces without a word.

@@ -4,8 +4,8 @@ import json
 import os
 import sys
 
-from mlflow_onprem_server import environment, keyring  # type: ignore[import-not-found]
-from mlflow_onprem_server.settings import read  # type: ignore[import-not-found]
+from mlflow_onprem_server import environment, keyring
+from mlflow_onprem_server.settings import read
 
 settings = read(os.environ)
 environment.apply(settings)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox, install_tools, layers, prepare, product, remove_network_if_unused
+from mlflow_onprem_sandbox import spec as specs
 
-from mlflow_onprem.commands.sandbox import store_from_source
-from mlflow_onprem.host import LocalHost
-from mlflow_onprem.sandbox import Layer, Sandbox, install_tools, layers, prepare, product, remove_network_if_unused
-from mlflow_onprem.sandbox import spec as specs
+from mlflow_onprem.sandbox.command import store_from_source
+from mlflow_onprem.system.local_host import LocalHost
 from tests.host.clients import clients_layer
 
 ARTIFACTS = Path(__file__).parent / ".artifacts"

@@ -14,10 +14,10 @@ import threading
 from pathlib import Path
 from typing import NoReturn
 
-from mlflow_onprem import engine
 from mlflow_onprem.cli import main
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Change, Resource, Unknown
+from mlflow_onprem.core import engine
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Change, Resource, Unknown
 
 DELAYS = (0.3, 4.0)  # seconds
 

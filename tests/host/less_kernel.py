@@ -13,7 +13,7 @@ import struct
 import sys
 from typing import Any
 
-from mlflow_onprem.sandbox import Sandbox, layers, process, product
+from mlflow_onprem_sandbox import Sandbox, layers, process, product
 
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000

@@ -6,8 +6,9 @@ import sys
 import psycopg
 import requests
 
-from mlflow_onprem.object_store import MinioStore, StoreRefused
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.clients.object_store import MinioStore
+from mlflow_onprem.clients.store_errors import StoreRefused
+from mlflow_onprem.core.secret import Secret
 
 ENDPOINT = "http://127.0.0.1:9000"
 LOGINS = 12  # each over a connection of its own, so that every worker is asked

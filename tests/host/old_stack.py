@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlflow_onprem.facts import LOCKS
-from mlflow_onprem.sandbox import Layer, Sandbox, layers, product
+from mlflow_onprem_sandbox import Layer, Sandbox, layers, product
+
+from mlflow_onprem.settings.facts import LOCKS
 
 #: Two older minors, with the migrations that lie between them and the pinned one.
 VERSIONS = {"3.14.0": 9, "3.16.1": 2}

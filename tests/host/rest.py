@@ -7,8 +7,9 @@ import os
 import time
 from dataclasses import dataclass
 
-from mlflow_onprem.commands.doctor.journey import Rest
-from mlflow_onprem.sandbox import Sandbox
+from mlflow_onprem_sandbox import Sandbox
+
+from mlflow_onprem.doctor.smoke_test import Rest
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ import sys
 import threading
 from pathlib import Path
 
-from mlflow_onprem import credentials, engine
 from mlflow_onprem.cli import main
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Change, Resource, Unknown
-from mlflow_onprem.systemd import Systemd
+from mlflow_onprem.core import engine
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Change, Resource, Unknown
+from mlflow_onprem.settings import credentials
+from mlflow_onprem.system.systemd import Systemd
 
 
 class Kill:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlflow_onprem.host import Result
-from mlflow_onprem.sandbox import Sandbox, product
+from mlflow_onprem_sandbox import Sandbox, product
+
+from mlflow_onprem.core.host import Result
 
 UNITS = ("minio.service", "postgresql@15-main.service", "mlflow.service")
 ANY = range(256)

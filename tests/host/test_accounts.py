@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import requests
+from mlflow_onprem_sandbox import Sandbox
 
-from mlflow_onprem.sandbox import Sandbox
 from tests.host import steps
 from tests.host.conftest import HostFactory
 

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox, layers, product
 
-from mlflow_onprem.sandbox import Layer, Sandbox, layers, product
 from tests.host import article, rest, steps
 from tests.host.conftest import HostFactory
 

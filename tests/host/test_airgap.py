@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox
 
-from mlflow_onprem.commands.bundle import create
-from mlflow_onprem.config import Config, MinioSection
-from mlflow_onprem.host import LocalHost
-from mlflow_onprem.sandbox import Layer, Sandbox
+from mlflow_onprem.bundle.command import create
+from mlflow_onprem.settings.config import Config, MinioSection
+from mlflow_onprem.system.local_host import LocalHost
 from tests.host import rest, steps
 from tests.host.conftest import RELEASE, HostFactory
 

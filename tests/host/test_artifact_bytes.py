@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox
 
-from mlflow_onprem.sandbox import Layer, Sandbox
 from tests.host import steps
 from tests.host.clients import VERSIONS, variables
 from tests.host.conftest import HostFactory

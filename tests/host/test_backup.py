@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox, product
 
-from mlflow_onprem.host import LocalHost, Result
-from mlflow_onprem.sandbox import Layer, Sandbox, product
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.system.local_host import LocalHost
 from tests.host import steps
 from tests.host.clients import variables
 from tests.host.conftest import HostFactory
@@ -327,19 +328,19 @@ def test_prune_and_the_timer(server: tuple[Sandbox, str, Any]) -> None:
 def test_proven_by_a_restore_in_a_disposable_host(server: tuple[Sandbox, str, Any], config: str, tmp_path: Path) -> None:
     """`verify --boot`, run on this machine on the host's repository: proven, and shown as such."""
     made, backup, _ = server
+    from mlflow_onprem.backup import boot, verify
+    from mlflow_onprem.backup.encryption import Keys
     from mlflow_onprem.backup.repository import Folder
-    from mlflow_onprem.backup.vault import Keys
-    from mlflow_onprem.commands import backup_boot, backup_verify
-    from mlflow_onprem.config_file import load
+    from mlflow_onprem.settings.config_file import load
 
     place = str(made.spec.root / REPOSITORY.lstrip("/"))
     (tmp_path / "config.toml").write_text(config)
     here = LocalHost()
     repository = Folder(here, place)
     settings = load(str(tmp_path / "config.toml"), {}).config
-    verified = backup_verify.verify(here, repository, backup)
-    source = backup_boot.Source(place, {})
-    proven = backup_verify.prove(here, repository, verified, lambda each: backup_boot.boot(here, repository, each, Keys(), source, settings))
+    verified = verify.verify(here, repository, backup)
+    source = boot.Source(place, {})
+    proven = verify.prove(here, repository, verified, lambda each: boot.boot(here, repository, each, Keys(), source, settings))
     assert proven.proof is not None
     assert (proven.proof.runs, proven.proof.artifacts) == (6, 12)
     assert command(made, "backup", "list")["backups"][0]["proven"]["rows"] == proven.proof.rows

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox, layers, product
 from uv import find_uv_bin
 
-from mlflow_onprem.commands.doctor.journey import Rest
-from mlflow_onprem.sandbox import Layer, Sandbox, layers, product
+from mlflow_onprem.doctor.smoke_test import Rest
 from tests.host import article, rest, steps
 from tests.host.conftest import HostFactory
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox
 
-from mlflow_onprem.sandbox import Layer, Sandbox
 from tests.host import steps
 from tests.host.conftest import HostFactory
 from tests.test_client_env import VALUES
@@ -136,7 +136,7 @@ def test_forms_in_the_shells_that_read_them_and_completion(client: Sandbox) -> N
     client.run(["apt-get", "-qq", "install", "--yes", "--no-install-recommends", *packages], env=QUIET, timeout=600)
     python = "/opt/mlflow-onprem/cli/bin/python"
     for form, shell in (("sh", "dash"), ("sh", "bash"), ("sh", "zsh"), ("fish", "fish")):
-        program = f"import json, sys; from mlflow_onprem.commands.client_forms import form; print(form({form!r}, json.load(sys.stdin), ['a note']))"
+        program = f"import json, sys; from mlflow_onprem.client.forms import form; print(form({form!r}, json.load(sys.stdin), ['a note']))"
         text = client.run([python, "-I", "-c", program], stdin=json.dumps(VALUES)).out
         client.write("/root/pasted", text + "\nenv -0\n")
         found = dict(each.partition("=")[::2] for each in client.run([shell, "/root/pasted"]).out.split("\0"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox, product
 
-from mlflow_onprem.sandbox import Layer, Sandbox, product
 from tests.host.conftest import HostFactory
 from tests.host.steps import ANY
 
@@ -77,7 +77,7 @@ def test_a_sandbox_on_an_overlay_is_refused_in_a_sentence(server: Sandbox) -> No
     assert "MLFLOW_ONPREM_SANDBOX_DIR=" in said.err
     assert "mount -t overlay" not in said.err
     assert "apt" not in said.err
-    check = "from pathlib import Path; from mlflow_onprem.host import LocalHost; from mlflow_onprem.sandbox import place; "
+    check = "from pathlib import Path; from mlflow_onprem.system.local_host import LocalHost; from mlflow_onprem_sandbox import place; "
     python = "/opt/mlflow-onprem/cli/bin/python"
     server.run([python, "-I", "-c", f"{check}place.check(LocalHost(), Path('/tmp/sandboxes'))"])  # a filesystem of its own
     assert server.run(["ls", "-A", "/tmp/sandboxes", "/var/lib/mlflow-onprem-sandbox"], ok=ANY).out.count(".trial") == 0

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from mlflow_onprem_sandbox import Sandbox
 
-from mlflow_onprem.sandbox import Sandbox
 from tests.host import rest, steps
 from tests.host.conftest import HostFactory
 

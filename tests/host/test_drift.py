@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 
 import pytest
+from mlflow_onprem_sandbox import Sandbox
 
-from mlflow_onprem.sandbox import Sandbox
 from tests.host.conftest import HostFactory
 
 pytestmark = pytest.mark.host
@@ -20,9 +20,9 @@ SERVICES = ("minio", "postgres", "mlflow")
 #: The store as its administrator sees it, for what no command line of this host can do.
 ADMIN = """\
 import json
-from mlflow_onprem.host import LocalHost
+from mlflow_onprem.system.local_host import LocalHost
 from mlflow_onprem import credentials
-from mlflow_onprem.object_store import MinioStore
+from mlflow_onprem.clients.object_store import MinioStore
 found = credentials.load_or_invent(LocalHost())
 store = MinioStore("http://127.0.0.1:9000", found.minio_root_user, found.minio_root_password)
 """

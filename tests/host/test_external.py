@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox, layers, product
 
-from mlflow_onprem.sandbox import Layer, Sandbox, layers, product
 from tests.host import steps
 from tests.host.clients import EVERYTHING, VERSIONS, use, variables, worked
 from tests.host.conftest import HostFactory

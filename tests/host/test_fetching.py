@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import trustme
+from mlflow_onprem_sandbox import Layer, Sandbox, product
 
-from mlflow_onprem.host import Result
-from mlflow_onprem.sandbox import Layer, Sandbox, product
+from mlflow_onprem.core.host import Result
 from tests.host import steps
 from tests.host.conftest import HostFactory
 from tests.host.fetch_web import wheel
@@ -26,8 +26,8 @@ SOURCES = {
 #: What the host's own command does, on a small package: the resource itself, with the host's own apt and uv.
 APPLY = """
 import json, sys
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.host import LocalHost
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.system.local_host import LocalHost
 from mlflow_onprem.resources.environment import Environment, EnvironmentState
 from mlflow_onprem.resources.packages import AptPackages, AptPackagesState
 from uv import find_uv_bin

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_onprem.host import LocalHost
+from mlflow_onprem.system.local_host import LocalHost
 
 pytestmark = pytest.mark.host
 
 SCRIPT = """
 import sys
-from mlflow_onprem.host import LocalHost
-from mlflow_onprem.sandbox import forwarding, network
+from mlflow_onprem.system.local_host import LocalHost
+from mlflow_onprem_sandbox import forwarding, network
 forwarding.NOTE = sys.argv[2]
 answer = getattr(network, sys.argv[1])(LocalHost(), sys.argv[2])
 print(answer if isinstance(answer, str) else "")

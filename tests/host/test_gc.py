@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from mlflow_onprem_sandbox import Sandbox
+from mlflow_onprem_sandbox.process import wait_until
 
-from mlflow_onprem.host import Result
-from mlflow_onprem.sandbox import Sandbox
-from mlflow_onprem.sandbox.process import wait_until
+from mlflow_onprem.core.host import Result
 from tests.host import steps
 from tests.host.conftest import HostFactory
 from tests.host.old_stack import client

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox, product
 
-from mlflow_onprem.sandbox import Layer, Sandbox, product
 from tests.host import steps
 from tests.host.conftest import HostFactory
 from tests.host.steps import UNITS

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox, product
 
-from mlflow_onprem.host import Result
-from mlflow_onprem.sandbox import Layer, Sandbox, product
+from mlflow_onprem.core.host import Result
 from tests.host import steps
 from tests.host.clients import EVERYTHING, VERSIONS, use, variables, worked
 from tests.host.conftest import HostFactory

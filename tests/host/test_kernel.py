@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox, product
 
-from mlflow_onprem.sandbox import Layer, Sandbox, product
 from tests.host import steps
 
 pytestmark = pytest.mark.host

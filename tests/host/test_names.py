@@ -12,9 +12,9 @@ from http.client import HTTPConnection
 from typing import Any
 
 import pytest
+from mlflow_onprem_sandbox import Sandbox, product
 
-from mlflow_onprem.commands.doctor.journey import Rest
-from mlflow_onprem.sandbox import Sandbox, product
+from mlflow_onprem.doctor.smoke_test import Rest
 from tests.host import rest, steps
 from tests.host.conftest import HostFactory
 

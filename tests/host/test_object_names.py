@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow_onprem_sandbox import Sandbox
 
-from mlflow_onprem.host import Result
-from mlflow_onprem.sandbox import Sandbox
+from mlflow_onprem.core.host import Result
 from tests.host import steps
 from tests.host.clients import variables
 from tests.host.conftest import HostFactory

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from mlflow_onprem_sandbox import Sandbox, product
 
-from mlflow_onprem.sandbox import Sandbox, product
 from tests.host import steps
 from tests.host.conftest import HostFactory
 from tests.host.steps import ANY
@@ -44,7 +44,7 @@ def as_pg_lsclusters_says(server: Sandbox) -> None:
     """Our own reading of the clusters' files against Debian's."""
     said = json.loads(server.run(["pg_lsclusters", "--json"]).out)
     program = (
-        "import json; from mlflow_onprem import clusters; from mlflow_onprem.host import LocalHost; "
+        "import json; from mlflow_onprem.system import clusters; from mlflow_onprem.system.local_host import LocalHost; "
         "print(json.dumps([[c.version, c.name, str(c.port), c.data, c.start, c.log] for c in clusters.every(LocalHost())]))"
     )
     ours = json.loads(server.run(["/opt/mlflow-onprem/cli/bin/python", "-I", "-c", program]).out)

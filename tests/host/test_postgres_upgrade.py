@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from mlflow_onprem_sandbox import Sandbox
 
-from mlflow_onprem.sandbox import Sandbox
 from tests.host import steps
 from tests.host.conftest import HostFactory
 from tests.host.old_stack import MADE, client, still_there

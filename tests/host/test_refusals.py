@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox, product
 
-from mlflow_onprem.sandbox import Layer, Sandbox, product
 from tests.host import steps
 from tests.host.conftest import HostFactory
 

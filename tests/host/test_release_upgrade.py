@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox, prepare, product
 
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.sandbox import Layer, Sandbox, prepare, product
+from mlflow_onprem.core.errors import OnPremError
 from tests.host import rest, steps
 from tests.host.conftest import HostFactory
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mlflow_onprem_sandbox import prepare, product
 
-from mlflow_onprem.sandbox import prepare, product
 from tests.host import steps
 from tests.host.conftest import HostFactory
 

@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox
 
-from mlflow_onprem.sandbox import Layer, Sandbox
 from tests.host import steps
 from tests.host.clients import EVERYTHING, VERSIONS, http_status, reaches, use, variables, worked
 from tests.host.conftest import HostFactory

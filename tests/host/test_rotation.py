@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox, product
 
-from mlflow_onprem.host import Result
-from mlflow_onprem.sandbox import Layer, Sandbox, product
+from mlflow_onprem.core.host import Result
 from tests.host import steps
 from tests.host.clients import VERSIONS
 from tests.host.conftest import HostFactory
@@ -332,7 +332,7 @@ def test_services_that_are_not_ours(host: HostFactory, base: Layer, bootstrapped
 
     client = host(clients, hostname="client")
     made = (
-        "import json, sys\nfrom mlflow_onprem.object_store import MinioStore, bucket_policy\nfrom mlflow_onprem.secret import Secret\n"
+        "import json, sys\nfrom mlflow_onprem.clients.object_store import MinioStore, bucket_policy\nfrom mlflow_onprem.core.secret import Secret\n"
         "endpoint, user, password, key, secret = json.load(sys.stdin)\n"
         "MinioStore(endpoint, user, Secret(password)).add_key(key, Secret(secret), bucket_policy('mlflow'))"
     )

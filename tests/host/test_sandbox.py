@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox, find, layers, process
+from mlflow_onprem_sandbox.network import bridge_name
 
-from mlflow_onprem.errors import CommandFailed, OnPremError
-from mlflow_onprem.host import LocalHost
-from mlflow_onprem.sandbox import Layer, Sandbox, find, layers, process
-from mlflow_onprem.sandbox.network import bridge_name
+from mlflow_onprem.core.errors import CommandFailed, OnPremError
+from mlflow_onprem.system.local_host import LocalHost
 from tests.host.conftest import HostFactory
 
 # Not seen green since hosts as they are were worked on: it comes back to make test once it is.

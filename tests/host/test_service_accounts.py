@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox, product
 
-from mlflow_onprem.sandbox import Layer, Sandbox, product
 from tests.host import steps
 from tests.host.conftest import HostFactory
 

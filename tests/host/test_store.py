@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from mlflow_onprem_sandbox import Layer
 from uv import find_uv_bin
 
-from mlflow_onprem.object_store import MinioStore, StoreUnreachable
-from mlflow_onprem.sandbox import Layer
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.clients.object_store import MinioStore
+from mlflow_onprem.clients.store_errors import StoreUnreachable
+from mlflow_onprem.core.secret import Secret
 from tests.host import steps
 from tests.host.conftest import HostFactory
 

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow_onprem_sandbox import Layer, Sandbox, product
 
-from mlflow_onprem import config_file
-from mlflow_onprem.assembly import assemble
-from mlflow_onprem.backup import manifest
+from mlflow_onprem.backup import catalog, manifest
+from mlflow_onprem.backup.boot import Source
+from mlflow_onprem.backup.encryption import Keys
 from mlflow_onprem.backup.repository import Folder
-from mlflow_onprem.backup.vault import Keys
-from mlflow_onprem.commands import backup, upgrade_rehearse
-from mlflow_onprem.commands.backup_boot import Source
-from mlflow_onprem.host import LocalHost, Result
-from mlflow_onprem.sandbox import Layer, Sandbox, product
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.settings import config_file
+from mlflow_onprem.stack.assembly import assemble
+from mlflow_onprem.system.local_host import LocalHost
+from mlflow_onprem.upgrade import rehearse
 from tests.host import steps
 from tests.host.conftest import HostFactory
 from tests.host.old_stack import OWN_LOCKS, VERSIONS, old_layer, still_there
@@ -182,12 +183,12 @@ def test_a_rehearsal_says_go_or_no_go(old: OldHost, config: str, store: Path, tm
     here = LocalHost()
     assembly = assemble(here, config_file.load(str(tmp_path / "config.toml")).config)
     repository = Folder(here, str(place))
-    newest = manifest.read(repository, backup.newest(repository))
+    newest = manifest.read(repository, catalog.newest(repository))
     # The backup is of what ran there, not of what its configuration wanted.
     assert newest.mlflow == "3.16.1"
     locks = {"3.16.1": (OWN_LOCKS / "mlflow-3.16.1.txt").read_text()}
     try:
-        found = upgrade_rehearse.rehearse(here, assembly, repository, newest, Keys(), Source(str(place), {}), locks)
+        found = rehearse.rehearse(here, assembly, repository, newest, Keys(), Source(str(place), {}), locks)
     finally:
         assembly.close()
         shutil.rmtree(place)

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlflow_onprem import engine
 from mlflow_onprem.backup.database import Server
 from mlflow_onprem.cli import main
-from mlflow_onprem.commands import upgrade, upgrade_back, upgrade_journal
-from mlflow_onprem.commands.upgrade_steps import Upgrading
-from mlflow_onprem.host import Host
-from mlflow_onprem.resource import Change, Resource
+from mlflow_onprem.core import engine
+from mlflow_onprem.core.host import Host
+from mlflow_onprem.core.resource import Change, Resource
+from mlflow_onprem.upgrade import command, rollback, state
+from mlflow_onprem.upgrade.steps import Upgrading
 
 LIST = Path(sys.argv[1])
 
@@ -36,14 +36,14 @@ def pass_by(place: str) -> None:
 
 def watch_steps() -> None:
     """Before and after every step."""
-    original = vars(upgrade)["step"]
+    original = vars(command)["step"]
 
     def step(making: Upgrading, name: str, do: Callable[[Upgrading], None]) -> None:
         pass_by(f"before {name}")
         original(making, name, do)
         pass_by(f"after {name}")
 
-    vars(upgrade)["step"] = step
+    vars(command)["step"] = step
 
 
 def watch_resources() -> None:
@@ -61,7 +61,7 @@ def watch_resources() -> None:
 
 def watch_way_back() -> None:
     """After the databases were copied, exchanged and dropped, and before the journal goes."""
-    for owner, name in ((Server, "copy"), (Server, "exchange"), (Server, "forget"), (upgrade_journal, "forget"), (upgrade_back, "end_private")):
+    for owner, name in ((Server, "copy"), (Server, "exchange"), (Server, "forget"), (state, "forget"), (rollback, "end_private")):
         original = getattr(owner, name)
 
         def wrapped(*arguments: Any, name: str = name, original: Any = original, **options: Any) -> Any:

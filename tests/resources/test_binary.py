@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.host import LocalHost
-from mlflow_onprem.resource import compare
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.resource import compare
 from mlflow_onprem.resources.binary import BinaryState, Build, Download, PinnedBinary, unpack
+from mlflow_onprem.system.local_host import LocalHost
 
 ELF = b"\x7fELF and more"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_onprem.resource import Resource, Unknown, compare
+from mlflow_onprem.clients.sql import SqlError
+from mlflow_onprem.core.resource import Resource, Unknown, compare
 from mlflow_onprem.resources.bucket import AccessKey, Bucket
 from mlflow_onprem.resources.database import Database, Role, scram_matches
-from mlflow_onprem.sql import SqlError
 from tests.fake_machine import CREDENTIALS, Machine
 from tests.fake_services import POSTGRES
 

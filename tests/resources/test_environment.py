@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.host import LocalHost, Result
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.host import Result
 from mlflow_onprem.resources.environment import Environment, EnvironmentState, fingerprint, has_python, lock_key
+from mlflow_onprem.system.local_host import LocalHost
 from tests.fakes import Call, FakeHost
 
 

@@ -6,21 +6,11 @@ from typing import Any
 
 import pytest
 
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.resource import Mode, Resource, Text, compare
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.resource import Mode, Resource, Text, compare
+from mlflow_onprem.core.secret import Secret
 from mlflow_onprem.resources.accounts import SystemUser, SystemUserState
-from mlflow_onprem.resources.files import (
-    BEGIN,
-    BlockState,
-    Directory,
-    DirectoryState,
-    File,
-    FileState,
-    MarkedBlock,
-    Symlink,
-    SymlinkState,
-)
-from mlflow_onprem.secret import Secret
+from mlflow_onprem.resources.files import BEGIN, BlockState, Directory, DirectoryState, File, FileState, MarkedBlock, Symlink, SymlinkState
 from tests.fakes import FakeHost
 
 FILE = File("/etc/x", FileState(Text("line\n"), Mode(0o644), "root", "root"))

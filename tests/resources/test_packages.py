@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from mlflow_onprem.errors import CommandFailed, OnPremError, Stalled
-from mlflow_onprem.host import Result
-from mlflow_onprem.resource import compare
-from mlflow_onprem.resources import apt as apt_module
+from mlflow_onprem.core.errors import CommandFailed, OnPremError, Stalled
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.core.resource import compare
 from mlflow_onprem.resources import packages
 from mlflow_onprem.resources.packages import AptPackages, AptPackagesState
+from mlflow_onprem.system import apt as apt_module
 from tests.fakes import START, Call, FakeHost
 
 LOCKED = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt-get)\nE: Unable to lock directory /var/lib/apt/lists/\n"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_onprem.errors import OnPremError
-from mlflow_onprem.host import LocalHost
-from mlflow_onprem.resource import compare
+from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.resource import compare
 from mlflow_onprem.resources.environment import fingerprint, survey
 from mlflow_onprem.resources.permissions import RIGHT, Way, WayState, fine, look, repair
+from mlflow_onprem.system.local_host import LocalHost
 from tests.fakes import FakeHost
 
 

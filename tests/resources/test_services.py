@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_onprem.errors import CommandFailed, ResourceFailed
-from mlflow_onprem.host import Result
-from mlflow_onprem.resource import Mode, Text, compare
+from mlflow_onprem.core.errors import CommandFailed, ResourceFailed
+from mlflow_onprem.core.host import Result
+from mlflow_onprem.core.resource import Mode, Text, compare
+from mlflow_onprem.core.secret import Secret
 from mlflow_onprem.resources.files import File, FileState
 from mlflow_onprem.resources.services import STAMPS, Service, ServiceState, digest
-from mlflow_onprem.secret import Secret
-from mlflow_onprem.systemd import Systemd
+from mlflow_onprem.system.systemd import Systemd
 from tests.fake_machine import CREDENTIALS, Machine
 from tests.fake_services import FakeSystemd
 from tests.fakes import Clock, FakeHost

@@ -11,7 +11,7 @@ import sqlalchemy
 from mlflow.exceptions import MlflowException
 from mlflow.server import app as flask_app
 from mlflow.store.db.utils import _get_managed_session_maker
-from mlflow_onprem_server import error_text, page, webhooks  # type: ignore[import-not-found]
+from mlflow_onprem_server import error_text, page, webhooks
 from sqlalchemy.orm import sessionmaker
 
 

@@ -47,7 +47,7 @@ def mlflow_python() -> Path:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for PYTHONPATH that holds our package and its entry points, as the installer writes them."""
     folder = tmp_path_factory.mktemp("site")
-    server = ROOT / "mlflow_onprem" / "server"
+    server = ROOT / "server" / "mlflow_onprem_server"
     (folder / "mlflow_onprem_server").symlink_to(server)
     info = folder / "mlflow_onprem_server-0.dist-info"
     info.mkdir()

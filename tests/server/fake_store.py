@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from mlflow_onprem.server.ranges import portion
+from mlflow_onprem_server.ranges import portion
 
 DATE = "Wed, 25 Nov 2026 20:00:00 GMT"
 LISTING = '<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated><KeyCount>0</KeyCount></ListBucketResult>'

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from mlflow_onprem_server import app as factory  # type: ignore[import-not-found]
+from mlflow_onprem_server import app as factory
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 

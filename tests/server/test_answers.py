@@ -6,8 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-from mlflow_onprem.server import page, webhooks
+from mlflow_onprem_server import page, webhooks
 
 from .conftest import make_service
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from mlflow_onprem.server import host_check, names
-from mlflow_onprem.server.names import Address, Entry, Names, OwnNames
+from mlflow_onprem_server import host_check, names
+from mlflow_onprem_server.names import Address, Entry, Names, OwnNames
 
 HOSTS = "127.0.0.1 localhost\n127.0.1.1 GPU01.corp.example GPU01  # as Debian writes it\n10.0.0.9 other\n10.0.0.8 ml.corp.example gpu01\n"
 CONFIGURED = ("mlflow.example.com", "ports.example.com:8443", "tls.example.com:443", "*.apps.example.com", "xn--mnchen-3ya.example", "fd00::7")

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from mlflow_onprem.server import object_names, uploads
-from mlflow_onprem.server.path_locks import PathLocks
+from mlflow_onprem_server import object_names, uploads
+from mlflow_onprem_server.path_locks import PathLocks
 
 RUN = "1/0123456789abcdef/artifacts"
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from mlflow_onprem.server import environment, settings
+from mlflow_onprem_server import environment, settings
 
 GOOD = {
     "ONPREM_DATABASE_URI": "postgresql+psycopg://mlflow_user@/mlflow?host=/var/run/postgresql",

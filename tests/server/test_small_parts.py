@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from mlflow_onprem.server import doors, logs, notify, revisions, settings
+from mlflow_onprem_server import logs, notify, require_account, revisions, settings
 
 SERVER = Path(settings.__file__).parent
 
@@ -41,7 +40,7 @@ def test_every_line_of_a_record_carries_its_priority(monkeypatch: pytest.MonkeyP
 
 def test_known_credentials_expire() -> None:
     now = [0.0]
-    known = doors.KnownCredentials(58, lambda: now[0])
+    known = require_account.KnownCredentials(58, lambda: now[0])
     known.add(b"Basic x")
     assert b"Basic x" in known
     assert b"Basic y" not in known
@@ -50,7 +49,7 @@ def test_known_credentials_expire() -> None:
 
 
 def test_without_mlflows_cache_nothing_is_remembered() -> None:
-    known = doors.KnownCredentials(-2)
+    known = require_account.KnownCredentials(-2)
     known.add(b"Basic x")
     assert b"Basic x" not in known
 
@@ -58,7 +57,7 @@ def test_without_mlflows_cache_nothing_is_remembered() -> None:
 def _status(path: str, method: str = "GET", headers: list[tuple[bytes, bytes]] | None = None, kind: str = "http") -> int:
     sent: list[MutableMapping[str, Any]] = []
 
-    async def app(scope: doors.Scope, receive: doors.Receive, send: doors.Send) -> None:
+    async def app(scope: require_account.Scope, receive: require_account.Receive, send: require_account.Send) -> None:
         await send({"type": "http.response.start", "status": 200})
 
     async def authenticate(path: str, authorization: bytes, method: str) -> bool:
@@ -70,7 +69,7 @@ def _status(path: str, method: str = "GET", headers: list[tuple[bytes, bytes]] |
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    door = doors.Doors(app, authenticate, doors.KnownCredentials(58), "1.2.3")
+    door = require_account.Doors(app, authenticate, require_account.KnownCredentials(58), "1.2.3")
     scope = {"type": kind, "path": path, "method": method, "headers": headers or []}
     asyncio.run(door(scope, receive, send))
     return int(sent[0].get("status") or sent[0]["code"])

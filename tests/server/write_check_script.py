@@ -86,9 +86,9 @@ os.environ |= {
 
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository  # noqa: E402
-from mlflow_onprem_server import write_check  # type: ignore[import-not-found]  # noqa: E402  # the package's name there
-from mlflow_onprem_server.artifacts import ProxiedS3ArtifactRepository  # type: ignore[import-not-found]  # noqa: E402
-from mlflow_onprem_server.presigned import PresignedS3ArtifactRepository  # type: ignore[import-not-found]  # noqa: E402
+from mlflow_onprem_server import write_check  # noqa: E402  # the package's name there
+from mlflow_onprem_server.artifacts import ProxiedS3ArtifactRepository  # noqa: E402
+from mlflow_onprem_server.presigned import PresignedS3ArtifactRepository  # noqa: E402
 
 write_check.install()
 RUN = "1/r/artifacts"

@@ -1,1 +1,0 @@
-"""What preflight asks of a host, a subject a file."""

@@ -1,0 +1,1 @@
+"""Programs that are asked over a connection: PostgreSQL, the object store, MLflow."""

@@ -1,0 +1,36 @@
+"""What every verb prints alike: the one JSON object, and a failure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mlflow_onprem.core.errors import OnPremError, ResourceFailed
+
+SCHEMA = 1
+
+
+def envelope(command: str, body: Mapping[str, Any]) -> str:
+    """The one object a command prints with --json."""
+    return json.dumps({"schema": SCHEMA, "command": command, **body})
+
+
+def error_text(error: OnPremError, context: str = "") -> str:
+    """A failure: what, the last lines of output, what to do next."""
+    lines = [f"error: {error.message}"]
+    if error.output:
+        lines += ["", *(f"    {row}" for row in error.output.splitlines()), ""]
+    if isinstance(error, ResourceFailed):
+        lines += [f"also failed: {each}" for each in error.also]
+    if error.hint:
+        lines.append(f"what next: {error.hint}")
+    if context:
+        lines.append(context)
+    return "\n".join(lines)
+
+
+def error_json(error: OnPremError) -> dict[str, Any]:
+    """A failure for scripts."""
+    resource = {"resource": error.resource} if isinstance(error, ResourceFailed) else {}
+    return {"error": {"message": error.message, "hint": error.hint, "output": error.output, **resource}}

@@ -1,0 +1,147 @@
+"""`doctor`: a client's day through the door that clients use, the doors that must be shut, and the host under it."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+from mlflow_onprem.clients.object_store import MinioStore
+from mlflow_onprem.core import engine
+from mlflow_onprem.core.errors import OnPremError, Refused
+from mlflow_onprem.doctor import exposure, host_checks, objects
+from mlflow_onprem.doctor.finding import BAD, Examination, Finding, bad, ok
+from mlflow_onprem.doctor.smoke_test import Rest, StepFailed, forget_input, travel
+from mlflow_onprem.resources.schema import Schema
+from mlflow_onprem.settings.addresses import remarks, tracking_uri
+from mlflow_onprem.stack import health, minio
+from mlflow_onprem.stack.assembly import Assembly
+from mlflow_onprem.stack.mlflow import public_store_url
+from mlflow_onprem.stack.mlflow_connection import local_url
+from mlflow_onprem.system.local_host import LocalHost
+
+
+def examine(host: LocalHost, assembly: Assembly, say: Callable[[Finding], None] = lambda _: None) -> Examination:
+    """Look at everything; safe on a busy stack: one small experiment of its own is made and deleted.
+
+    `say` hears each finding as it comes. Raises Refused for anyone but root: the administrator's password is needed.
+    """
+    if not host.is_root:
+        raise Refused("doctor logs in as the administrator and needs root for the password", "run it with sudo; `mlflow-onprem status` needs no root")
+    began = time.monotonic()
+    findings = []
+    for finding in _look(host, assembly):
+        findings.append(finding)
+        say(finding)
+    return Examination(tuple(findings), time.monotonic() - began)
+
+
+def _look(host: LocalHost, assembly: Assembly) -> Iterator[Finding]:
+    config, facts = assembly.config, assembly.facts
+    # To this host's own port, by the name that clients are told: whether that name leads here is another question.
+    told, url = tracking_uri(host, config, facts), local_url(config)
+    name = urlsplit(told).netloc
+    rest = _rest(assembly, url, name)
+    services = tuple(_services(assembly))
+    yield from services
+    if all(each.level != BAD for each in services):
+        yield from client_day(host, assembly, rest)
+
+    endpoint = minio.endpoint(config.minio)
+    yield host_checks.client_address(told, remarks(config, facts))
+    yield exposure.default_account(endpoint, config.minio.region)
+    yield exposure.foreign_name(rest)
+    yield exposure.no_account(config, url, name)
+    yield from exposure.ports(host, config, postgres_shared=facts.postgres_shared)
+
+    yield host_checks.secret_files(host, assembly)
+    yield host_checks.drift(engine.plan(host, assembly.stack))
+    yield host_checks.sandboxing(facts)
+    yield from host_checks.clock(host, [("the object store", _date(endpoint)), ("MLflow", _date(f"{url}/health"))])
+    yield from host_checks.disk(host, assembly)
+    yield host_checks.tables(host, assembly)
+    yield from _versions(host, assembly, rest)
+    yield from host_checks.units(host, assembly)
+    if all(each.level != BAD for each in services):
+        yield from objects.look(host, assembly)
+
+
+def client_day(host: LocalHost, assembly: Assembly, server: Rest | str) -> Iterator[Finding]:
+    """What a client does all day, through one server (or its URL): log, read back, upload, download, delete. Leaves nothing behind.
+
+    Nothing is asked of the stack's own ports: an upgrade tries its new server out on another one.
+    """
+    rest = _rest(assembly, server) if isinstance(server, str) else server
+    direct = (lambda uri, content: _through_store(assembly, uri, content)) if assembly.config.mlflow.artifacts == "direct" else None
+    yield from travel(rest, lambda experiments: _forget(host, assembly, experiments), direct)
+
+
+def _rest(assembly: Assembly, url: str, name: str | None = None) -> Rest:
+    credentials = assembly.credentials
+    account = (credentials.mlflow_admin, credentials.mlflow_admin_password.reveal()) if assembly.config.mlflow.auth.enabled else None
+    return Rest(url, account, name)
+
+
+def _services(assembly: Assembly) -> Iterator[Finding]:
+    """The three ports first: with one of them down a client's day would only wait for it."""
+    for each in health.look(assembly.to.systemd, assembly.probes()):
+        if each.healthy:
+            yield ok("service", f"{each.name} on port {each.port}: {each.detail}")
+        else:
+            mend = f"{host_checks.INSTALL}; its log: mlflow-onprem logs {each.name}" if each.unit else "it is not ours: ask whoever runs it"
+            why = "no run can be logged without it; a client's day was not tried"
+            yield bad("service", f"{each.name} on port {each.port}: {each.detail}", why, each.fix or mend)
+
+
+def _versions(host: LocalHost, assembly: Assembly, rest: Rest) -> Iterator[Finding]:
+    config = assembly.config
+    try:
+        yield host_checks.mlflow_version(rest.send("GET", "/version").text.strip(), config.mlflow.version)
+    except StepFailed as failed:
+        yield bad("MLflow's version", str(failed), "MLflow does not serve", host_checks.INSTALL)
+    if config.minio.mode == "local":
+        program = "/opt/mlflow-onprem/object-store/current/minio"
+        try:
+            yield host_checks.store_version(host.run([program, "--version"], ok=(0, 1)).out.partition("\n")[0].strip(), config.minio)
+        except OnPremError as failed:
+            yield bad("object store's version", failed.message, "the program is damaged or missing", host_checks.INSTALL)
+    yield host_checks.store_features(host)
+    if config.postgres.mode == "local":
+        yield host_checks.postgres_version(host, assembly.facts.postgres_version)
+
+
+def _forget(host: LocalHost, assembly: Assembly, experiments: list[str]) -> None:
+    schema = next(each for each in assembly.stack if isinstance(each, Schema))
+    host.run(
+        [schema.python, "-m", "mlflow_onprem_server.forget"],
+        stdin=forget_input(experiments),
+        user=schema.user,
+        env={**dict(schema.environment), "HOME": "/var/lib/mlflow"},
+        timeout=300,
+        hint="run `sudo mlflow-onprem install`, then this again",
+    )
+
+
+def _through_store(assembly: Assembly, uri: str, content: bytes) -> bytes:
+    """What a client does where artifacts go straight to the store: its key, the store's public address."""
+    config, credentials = assembly.config, assembly.credentials
+    key, secret = assembly.external.s3 or (credentials.s3_access_key, credentials.s3_secret_key)
+    store = MinioStore(public_store_url(config, assembly.facts), key, secret, config.minio.region)
+    parts = urlsplit(uri)
+    try:
+        return store.round_trip(parts.netloc, parts.path.lstrip("/"), io.BytesIO(content), len(content))
+    except OnPremError as failed:
+        raise StepFailed(f"clients send artifacts to the store themselves, and that fails: {failed.message}") from None
+
+
+def _date(url: str) -> str | None:
+    """The Date header of an answer, None where none comes (another finding says so)."""
+    import requests
+
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.get(url, timeout=5, stream=True, allow_redirects=False).headers.get("Date")
+    except requests.RequestException:
+        return None

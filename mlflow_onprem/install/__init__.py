@@ -1,0 +1,1 @@
+"""The verb `install`, and `plan` which only shows it."""

@@ -1,0 +1,1 @@
+"""What the administrator set, what was generated, and what this host is."""

@@ -1,0 +1,136 @@
+"""From a configuration to the lists of resources of this host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl, urlsplit
+
+from mlflow_onprem.clients.object_store import MinioStore
+from mlflow_onprem.clients.sql import SqlSession
+from mlflow_onprem.core.engine import Stack
+from mlflow_onprem.core.errors import NotVisible
+from mlflow_onprem.core.secret import Secret
+from mlflow_onprem.settings import credentials as credentials_module
+from mlflow_onprem.settings import facts as facts_module
+from mlflow_onprem.settings.config import Config
+from mlflow_onprem.settings.credentials import Credentials
+from mlflow_onprem.settings.facts import Facts
+from mlflow_onprem.stack import adoption, backup_timer, build, gc_timer, health, inputs, minio, postgres, rotation_timer
+from mlflow_onprem.stack.adoption import Adoption
+from mlflow_onprem.stack.connections import Connections
+from mlflow_onprem.stack.inputs import External
+from mlflow_onprem.system import clusters
+from mlflow_onprem.system.clusters import Cluster
+from mlflow_onprem.system.local_host import LocalHost
+from mlflow_onprem.system.systemd import Systemd
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A host's stack and what it was made from."""
+
+    config: Config
+    credentials: Credentials
+    facts: Facts
+    external: External
+    to: Connections
+    stack: Stack
+    sql: SqlSession
+    adoption: Adoption | None = None
+
+    def probes(self) -> tuple[health.Probe, ...]:
+        """How to ask the three services of this configuration."""
+        unit = postgres.unit(self.facts) if self.config.postgres.mode == "local" else None
+        return health.probes(self.config, minio.endpoint(self.config.minio), unit, store_folders(self.config))
+
+    def close(self) -> None:
+        """End the database session."""
+        self.sql.close()
+
+
+def assemble(host: LocalHost, config: Config, credentials: Credentials | None = None) -> Assembly:
+    """Read what the lists depend on and build them; connects to nothing yet.
+
+    Anyone but root gets lists with invented secrets: those resources show as hidden.
+    Raises ConfigError, Refused, OnPremError (damaged credentials).
+    """
+    external = External()
+    try:
+        external = inputs.read(host, config)
+        found = credentials or credentials_module.load_or_invent(host)
+        if credentials is None and found.rotation is None:
+            found = external.adopted(found)
+    except NotVisible:
+        found = credentials_module.invent(credentials_module.read_dates(host))
+    cluster = _cluster(host, config)
+    sql = SqlSession(host, *_administrator(config, found.postgres_password, cluster))
+    if host.is_root and (cluster is None or host.stat(cluster.pid_file) is not None):
+        sql.start()  # it loads while we look at the rest
+    facts = facts_module.gather(
+        host,
+        python=config.mlflow.python,
+        wanted_postgres=config.postgres.version,
+        postgres_port=config.postgres.port,
+        users=(config.minio.user, config.mlflow.user),
+    )
+    units = [*(["minio.service"] if config.minio.mode == "local" else []), "mlflow.service", rotation_timer.TIMER, gc_timer.TIMER, backup_timer.TIMER]
+    if config.postgres.mode == "local":
+        units += [postgres.unit(facts), postgres.BOOT_UNIT]
+    ours = config.minio.mode == "local"
+    access_key, secret_key = (found.minio_root_user, found.minio_root_password) if ours else (found.s3_access_key, found.s3_secret_key)
+    store = MinioStore(minio.endpoint(config.minio), access_key, secret_key, config.minio.region)
+    to = Connections(Systemd(host, tuple(units)), sql, store, lambda password: login(host, config, password))
+    adopting = adoption.look(host, config, facts, sql)
+    if adopting is not None:
+        facts = adoption.facts_of(adopting, facts)
+        if host.read(credentials_module.PATH) is None:
+            found = replace(found, mlflow_admin=adoption.administrator(adopting, found.mlflow_admin))
+    stack = build.build(config, found, facts, external, to, _uv())
+    if adopting is not None:
+        stack = adoption.extend(stack, adopting, config, facts, to)
+    return Assembly(config, found, facts, external, to, stack, sql, adopting)
+
+
+def _cluster(host: LocalHost, config: Config) -> Cluster | None:
+    if config.postgres.mode == "external":
+        return None
+    return facts_module.choose(host, config.postgres.version, config.postgres.port).cluster
+
+
+def _administrator(config: Config, password: Secret, cluster: Cluster | None) -> tuple[dict[str, str | Secret], str | None]:
+    """How to connect as the one who may make roles and databases, and as which account of the operating system."""
+    if cluster is not None:
+        # Where the server really listens now, perhaps not yet on the port that it is to have, its pid file says.
+        place = {"host": clusters.SOCKETS, "port": str(config.postgres.port), "pid_file": cluster.pid_file}
+        return {**place, "user": "postgres", "client_encoding": "UTF8", "options": "-c lc_messages=C"}, "postgres"
+    parts = urlsplit(config.postgres.url or "")
+    parameters: dict[str, str | Secret] = {"host": parts.hostname or "", "port": str(parts.port or 5432), "user": parts.username or ""}
+    return {**parameters, "password": password, **dict(parse_qsl(parts.query))}, None
+
+
+def login(host: LocalHost, config: Config, password: Secret) -> SqlSession:
+    """A session of the role that MLflow has, with this password: over TCP, the only way on which one counts."""
+    if config.postgres.mode == "external":
+        parameters, _ = _administrator(config, password, None)
+        return SqlSession(host, parameters, None)
+    settings = config.postgres
+    return SqlSession(host, {"host": "127.0.0.1", "port": str(settings.port), "user": settings.user, "password": password}, None)
+
+
+def store_folders(config: Config) -> tuple[str, ...]:
+    """The folders of this host with objects; none where the store is somebody else's."""
+    return minio.data_folders(config.minio) if config.minio.mode == "local" else ()
+
+
+def _uv() -> str:
+    from uv import find_uv_bin
+
+    return find_uv_bin()
+
+
+def probes_and_systemd(host: LocalHost, config: Config) -> tuple[tuple[health.Probe, ...], Systemd]:
+    """What `status` asks, found without credentials and without looking at anything else."""
+    cluster = _cluster(host, config)
+    unit = cluster.unit if cluster is not None else None
+    units = [*(["minio.service"] if config.minio.mode == "local" else []), "mlflow.service", *([unit] if unit else [])]
+    return health.probes(config, minio.endpoint(config.minio), unit, store_folders(config)), Systemd(host, tuple(units))

@@ -1,0 +1,1 @@
+"""This machine: processes, files, systemd, apt, ports, the network."""

@@ -23,6 +23,7 @@ from mlflow_onprem.client.check import Checked
 from mlflow_onprem.client.client import Client
 from mlflow_onprem.client.version import compare, installed
 from mlflow_onprem.core.errors import CommandFailed, ConfigError, OnPremError
+from mlflow_onprem.core.finding import Finding
 from mlflow_onprem.core.host import Result
 from mlflow_onprem.core.secret import Secret
 from mlflow_onprem.settings import credentials
@@ -208,12 +209,12 @@ def ann(url: str, password: str = "right-password", **more: object) -> Client:
     return Client(url, "ann", Secret(password), **more)  # type: ignore[arg-type]
 
 
-def error(done: Checked) -> check.Finding:
+def error(done: Checked) -> Finding:
     """The one step that failed."""
     failed = [each for each in done.findings if each.level == "error"]
     assert len(failed) == 1
     assert not done.healthy
-    assert failed[0].hint
+    assert failed[0].fix
     return failed[0]
 
 
@@ -221,38 +222,38 @@ def test_a_client_that_gets_through() -> None:
     with serve(mlflow) as site:
         done = check.check(ann(site.url), "3.17.0")
     assert done.healthy
-    assert [(each.what, each.level) for each in done.findings] == [
+    assert [(each.check, each.level) for each in done.findings] == [
         ("port", "ok"),
         ("server", "ok"),
         ("account", "ok"),
         ("names", "ok"),
         ("version", "ok"),
     ]
-    assert (done.server, done.findings[2].text) == ("3.17.2", "logged in as ann")
+    assert (done.server, done.findings[2].what) == ("3.17.2", "logged in as ann")
 
 
 @pytest.mark.parametrize("uri", ["", "file:///tmp/mlruns", "databricks", "http://", "http://host:port", "http://[::1", "./mlruns"])
 def test_no_address_of_a_server(uri: str) -> None:
     client = check.read_client({"MLFLOW_TRACKING_URI": uri}, Path("/nonexistent"))
-    assert "keeps its runs on its own disk" in error(check.check(client, None)).text
+    assert "keeps its runs on its own disk" in error(check.check(client, None)).what
 
 
 def test_what_was_not_filled_in() -> None:
-    assert "FILL-IN still stands" in error(check.check(ann("http://127.0.0.1:9", "FILL-IN"), None)).text
+    assert "FILL-IN still stands" in error(check.check(ann("http://127.0.0.1:9", "FILL-IN"), None)).what
 
 
 def test_a_name_that_is_not_known() -> None:
     found = error(check.check(ann("http://nowhere.invalid:5000"), None))
-    assert found.what == "name"
-    assert "nowhere.invalid" in found.text
+    assert found.check == "name"
+    assert "nowhere.invalid" in found.what
 
 
 def test_a_port_that_is_closed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     found = error(check.check(ann(f"http://127.0.0.1:{port}"), None))
-    assert found.text == f"port {port} of 127.0.0.1 is closed: the machine is there, and nothing listens"
-    assert "this machine itself" in found.hint
+    assert found.what == f"port {port} of 127.0.0.1 is closed: the machine is there, and nothing listens"
+    assert "this machine itself" in found.fix
 
 
 def test_a_port_behind_a_firewall(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,15 +269,15 @@ def test_a_port_behind_a_firewall(monkeypatch: pytest.MonkeyPatch) -> None:
         found = error(check.check(ann(f"http://127.0.0.1:{full.getsockname()[1]}"), None))
         for each in waiting:
             each.close()
-    assert found.what == "port"
-    assert "a firewall drops it" in found.text
+    assert found.check == "port"
+    assert "a firewall drops it" in found.what
 
 
 def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reach, "ANSWER", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         found = error(check.check(ann(f"http://127.0.0.1:{silent.getsockname()[1]}"), None))
-    assert "no answer came" in found.text
+    assert "no answer came" in found.what
 
 
 @pytest.mark.parametrize(
@@ -291,7 +292,7 @@ def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_answers_is_not_mlflow(reply: Reply, why: str) -> None:
     with serve(lambda _: reply) as site:
-        assert re.search(why, error(check.check(ann(site.url), None)).text)
+        assert re.search(why, error(check.check(ann(site.url), None)).what)
 
 
 def test_a_name_that_mlflow_does_not_serve_under() -> None:
@@ -302,7 +303,7 @@ def test_a_name_that_mlflow_does_not_serve_under() -> None:
 
     with serve(answer) as site:
         found = error(check.check(ann(site.url), "3.17.2"))
-    assert 'hosts = ["127.0.0.1"] in [mlflow]' in found.hint
+    assert 'hosts = ["127.0.0.1"] in [mlflow]' in found.fix
 
 
 @pytest.mark.parametrize(
@@ -316,20 +317,20 @@ def test_a_name_that_mlflow_does_not_serve_under() -> None:
 def test_an_account_that_is_missing_or_wrong(client: tuple[str, str], why: str) -> None:
     with serve(mlflow) as site:
         found = error(check.check(Client(site.url, client[0], Secret(client[1])), "3.17.2"))
-    assert why in found.text
-    assert "wrong" not in found.text + found.hint
+    assert why in found.what
+    assert "wrong" not in found.what + found.fix
 
 
 def test_a_token_is_not_an_account() -> None:
     with serve(mlflow) as site:
-        assert "MLFLOW_TRACKING_TOKEN is set" in error(check.check(Client(site.url, token=True), "3.17.2")).text
+        assert "MLFLOW_TRACKING_TOKEN is set" in error(check.check(Client(site.url, token=True), "3.17.2")).what
 
 
 def test_a_server_without_accounts_is_a_warning() -> None:
     with serve(lambda request: (404, "", {}) if "users/current" in request.path else mlflow(request)) as site:
         done = check.check(Client(site.url), "3.17.2")
     assert done.healthy
-    assert [each.text for each in done.findings if each.level == "warning"] == ["the server has no accounts: whoever reaches it may do everything"]
+    assert [each.what for each in done.findings if each.level == "warning"] == ["the server has no accounts: whoever reaches it may do everything"]
 
 
 def test_a_netrc_goes_before_the_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,8 +339,8 @@ def test_a_netrc_goes_before_the_variables(tmp_path: Path, monkeypatch: pytest.M
     with serve(mlflow) as site:
         environ = {"MLFLOW_TRACKING_URI": site.url, "MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "right-password"}
         done = check.check(check.read_client(environ, tmp_path), "3.17.2")
-    assert "the account old" in error(done).text
-    assert any(each.what == "netrc" and each.level == "warning" for each in done.findings)
+    assert "the account old" in error(done).what
+    assert any(each.check == "netrc" and each.level == "warning" for each in done.findings)
 
 
 def test_mlflows_own_file_of_accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,15 +372,15 @@ def through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, s
 def test_a_proxy_that_stands_in_the_way(through: Callable[[str, str], Client]) -> None:
     with serve(lambda _: (403, "forbidden by policy", {})) as proxy:
         found = error(check.check(through("http://10.87.99.99:5000", proxy.url.replace("//", "//me:secret@")), None))
-    assert found.what == "proxy"
-    assert "answers HTTP 403 instead of MLflow" in found.text
-    assert "export no_proxy=10.87.99.99," in found.hint
-    assert "secret" not in found.text
+    assert found.check == "proxy"
+    assert "answers HTTP 403 instead of MLflow" in found.what
+    assert "export no_proxy=10.87.99.99," in found.fix
+    assert "secret" not in found.what
     assert proxy.requests[0].path == "http://10.87.99.99:5000/version"
 
 
 def test_a_proxy_that_is_gone(through: Callable[[str, str], Client]) -> None:
-    assert error(check.check(through("http://10.87.99.99:5000", "http://127.0.0.1:9"), None)).what == "proxy"
+    assert error(check.check(through("http://10.87.99.99:5000", "http://127.0.0.1:9"), None)).check == "proxy"
 
 
 def test_a_proxy_that_lets_it_through(through: Callable[[str, str], Client]) -> None:
@@ -415,28 +416,28 @@ def test_a_certificate_of_the_companys_authority(authority: trustme.CA, bundle: 
     with serve(mlflow, _tls(authority, "127.0.0.1")) as site:
         assert check.check(ann(site.url, verify=bundle), "3.17.2").healthy
         found = error(check.check(ann(site.url), "3.17.2"))
-        assert "signed by nobody this client trusts" in found.text
-        assert "REQUESTS_CA_BUNDLE" in found.hint
+        assert "signed by nobody this client trusts" in found.what
+        assert "REQUESTS_CA_BUNDLE" in found.fix
         assert check.check(ann(site.url, verify=False), "3.17.2").healthy
 
 
 def test_a_certificate_for_another_name(authority: trustme.CA, bundle: str) -> None:
     with serve(mlflow, _tls(authority, "other.example.com")) as site:
-        assert "is not made for 127.0.0.1" in error(check.check(ann(site.url, verify=bundle), "3.17.2")).text
+        assert "is not made for 127.0.0.1" in error(check.check(ann(site.url, verify=bundle), "3.17.2")).what
 
 
 def test_a_certificate_that_is_out_of_date(authority: trustme.CA, bundle: str) -> None:
     from datetime import datetime, timezone
 
     with serve(mlflow, _tls(authority, "127.0.0.1", not_after=datetime(2020, 1, 1, tzinfo=timezone.utc))) as site:
-        assert "is out of date" in error(check.check(ann(site.url, verify=bundle), "3.17.2")).text
+        assert "is out of date" in error(check.check(ann(site.url, verify=bundle), "3.17.2")).what
 
 
 def test_the_wrong_one_of_http_and_https(authority: trustme.CA) -> None:
     with serve(mlflow) as plain:
-        assert "write http://" in error(check.check(ann(plain.url.replace("http:", "https:")), None)).hint
+        assert "write http://" in error(check.check(ann(plain.url.replace("http:", "https:")), None)).fix
     with serve(mlflow, _tls(authority, "127.0.0.1")) as tls:
-        assert "write https://" in error(check.check(ann(tls.url.replace("https:", "http:")), None)).hint
+        assert "write https://" in error(check.check(ann(tls.url.replace("https:", "http:")), None)).fix
 
 
 # versions

@@ -164,10 +164,10 @@ def test_what_cannot_be_known_is_said(against: str, compared: bool, complete: bo
 
 def test_doctor_names_the_run_the_path_and_the_way_out() -> None:
     finding = hidden.judge(Config(), "http://server:5000", [f"{RUN}/config", f"{RUN}/config/train.yaml", "x"])
-    assert finding.level == "bad"
+    assert finding.level == "error"
     assert "run 0123456789abcdef0123456789abcdef of experiment 1: config/train.yaml, hidden by the file config" in finding.what
-    assert "mlflow artifacts download -r 0123456789abcdef0123456789abcdef -a 'config'" in finding.mend
-    assert f"-X DELETE 'http://server:5000/api/2.0/mlflow-artifacts/artifacts/{RUN}/config'" in finding.mend
+    assert "mlflow artifacts download -r 0123456789abcdef0123456789abcdef -a 'config'" in finding.fix
+    assert f"-X DELETE 'http://server:5000/api/2.0/mlflow-artifacts/artifacts/{RUN}/config'" in finding.fix
     many = hidden.judge(Config(), "http://server:5000", ["c", *(f"c/{number:03}" for number in range(50))])
     assert "50 files" in many.what
     assert "and 40 more" in many.what

@@ -14,7 +14,6 @@ from mlflow_onprem.cli.run import ConfigOption, JsonOption, emit
 from mlflow_onprem.core.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
-    from mlflow_onprem.client.check import Checked
     from mlflow_onprem.client.client import Client
     from mlflow_onprem.system.local_host import LocalHost
 
@@ -74,6 +73,7 @@ def client_env(
 
 def _check(uri: str | None, user: str | None, python: str | None, config: str | None, *, as_json: bool) -> int:
     from mlflow_onprem.client import check as client_check
+    from mlflow_onprem.client.render import checked_text
     from mlflow_onprem.client.version import installed
     from mlflow_onprem.system.local_host import LocalHost
 
@@ -81,7 +81,7 @@ def _check(uri: str | None, user: str | None, python: str | None, config: str | 
     client, on_server = _client(host, uri, user, config)
     done = client_check.check(client, installed(host, os.environ, python or (SERVER_PYTHON if on_server else None)))
     body = {"healthy": done.healthy, **dataclasses.asdict(done)}
-    emit("client-env", body, _text(done), as_json=as_json)
+    emit("client-env", body, checked_text(done), as_json=as_json)
     return ExitCode.OK if done.healthy else ExitCode.UNHEALTHY
 
 
@@ -105,12 +105,3 @@ def _client(host: LocalHost, uri: str | None, user: str | None, config: str | No
             environ["MLFLOW_TRACKING_PASSWORD"] = read_password(user, again=False).reveal()
         environ["MLFLOW_TRACKING_USERNAME"] = user
     return client_check.read_client(environ, Path.home()), on_server
-
-
-def _text(done: Checked) -> str:
-    rows = []
-    for each in done.findings:
-        rows.append(f"{ {'ok': '✓', 'warning': '!', 'error': '✗'}[each.level] } {each.what:<12} {each.text}")
-        if each.hint:
-            rows.append(f"{'':<14} what next: {each.hint}")
-    return "\n".join([*rows, "", f"a client reaches {done.uri}" if done.healthy else f"a client does not get through to {done.uri or 'a server'}"])

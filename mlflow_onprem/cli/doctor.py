@@ -7,7 +7,8 @@ from mlflow_onprem.core.errors import ExitCode
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> int:
-    """End to end through the door that clients use, and the doors that must be shut. Changes nothing that stays."""
+    """Try everything a client does, and check that nothing is exposed. Changes nothing that stays."""
+    from mlflow_onprem.core.render import finding_text
     from mlflow_onprem.doctor import render
     from mlflow_onprem.doctor.command import examine
     from mlflow_onprem.settings.config_file import load
@@ -17,7 +18,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     host = LocalHost()
     assembly = assemble(host, load(config).config)
     try:
-        found = examine(host, assembly, lambda each: None if as_json else print(render.finding_text(each), flush=True))
+        found = examine(host, assembly, lambda each: None if as_json else print(finding_text(each), flush=True))
     finally:
         assembly.close()
     emit("doctor", render.examination_json(found), render.summary_text(found), as_json=as_json)

@@ -1,4 +1,4 @@
-"""Whether a client reaches MLflow as its environment says, asked from the client's side: step by step, in the words of whoever has to mend it.
+"""Whether a client reaches MLflow as its environment says, asked from the client's side: step by step, in the words of whoever has to fix it.
 
 Needs nothing of the stack on this machine.
 """
@@ -16,7 +16,8 @@ from mlflow_onprem.client import reach
 from mlflow_onprem.client.client import Client
 from mlflow_onprem.client.env import FILL_IN
 from mlflow_onprem.client.reach import Answer, Unreachable
-from mlflow_onprem.client.version import Level, compare
+from mlflow_onprem.client.version import compare
+from mlflow_onprem.core.finding import Finding, error, ok, warning
 from mlflow_onprem.core.secret import Secret
 
 INVALID_HOST = "Invalid Host header"
@@ -25,16 +26,6 @@ NAMES = (
     "keep # ? and % out of artifacts' names: MLflow's client sends them as they are, so that a#1.txt and a#2.txt both become a, "
     "and the second overwrites the first"
 )
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One step: what was looked at, how it is, and, where it is not well, what mends it."""
-
-    what: str
-    level: Level
-    text: str
-    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,13 +71,13 @@ def check(client: Client, installed: str | None) -> Checked:
     if parts is None or not _server(client, parts, findings):
         return Checked(client.uri, tuple(findings))
     version = reach.get(client, "/version").text.strip()
-    findings.append(Finding("server", "ok", f"MLflow {version} answers"))
+    findings.append(ok("server", f"MLflow {version} answers"))
     if _host_header(client, parts, findings) and _account(client, findings):
         _store(client, findings)
         if not client.store:
-            findings.append(Finding("names", "ok", NAMES))
+            findings.append(ok("names", NAMES))
     level, text, hint = compare(installed, version)
-    findings.append(Finding("version", level, text, hint))
+    findings.append(Finding("version", level, text, fix=hint))
     return Checked(client.uri, tuple(findings), version)
 
 
@@ -95,13 +86,11 @@ def _address(client: Client, findings: list[Finding]) -> SplitResult | None:
     if parts is None:
         text = f"MLFLOW_TRACKING_URI is {client.uri!r}, and not http(s)://host:port" if client.uri else "MLFLOW_TRACKING_URI is not set"
         findings.append(
-            Finding("address", "error", f"{text}: a client keeps its runs on its own disk", "on the server, `mlflow-onprem client-env` prints it")
+            error("address", f"{text}: a client keeps its runs on its own disk", fix="`mlflow-onprem client-env` on the server prints it")
         )
         return None
     if FILL_IN in (client.username, client.password.reveal()):
-        findings.append(
-            Finding("account", "error", f"{FILL_IN} still stands where the account or its password belongs", "fill it in, then run this again")
-        )
+        findings.append(error("account", f"{FILL_IN} still stands where the account or its password belongs", fix="fill it in, then run this again"))
         return None
     return parts
 
@@ -123,14 +112,14 @@ def _server(client: Client, parts: SplitResult, findings: list[Finding]) -> bool
         return False
     if not client.proxy:
         try:
-            findings += [Finding(what, "ok", text) for what, text in reach.connect(parts, client.verify)]
+            findings += [ok(what, text) for what, text in reach.connect(parts, client.verify)]
         except Unreachable as failed:
-            findings.append(Finding(failed.what, "error", failed.text, failed.hint))
+            findings.append(error(failed.what, failed.text, fix=failed.hint))
             return False
     try:
         health, version = reach.get(client, "/health"), reach.get(client, "/version")
     except Unreachable as failed:
-        findings.append(Finding(failed.what, "error", failed.text, failed.hint))
+        findings.append(error(failed.what, failed.text, fix=failed.hint))
         return False
     if version.status == 200 and version.text[:1].isdigit() and health.text.strip() == "OK":
         return True
@@ -140,30 +129,30 @@ def _server(client: Client, parts: SplitResult, findings: list[Finding]) -> bool
 
 def _not_mlflow(client: Client, answer: Answer) -> Finding:
     if answer.status in (301, 302, 307, 308):
-        return Finding("server", "error", f"{client.uri} sends on to {answer.location}", "set MLFLOW_TRACKING_URI to that address")
+        return error("server", f"{client.uri} sends on to {answer.location}", fix="set MLFLOW_TRACKING_URI to that address")
     if answer.status in (502, 503, 504):
         text = f"what stands before MLflow answers HTTP {answer.status}: MLflow itself is down or starting"
-        return Finding("server", "error", text, "on the server: mlflow-onprem status")
+        return error("server", text, fix="on the server: mlflow-onprem status")
     if answer.text.startswith(INVALID_HOST):
         return _invalid_host(urlsplit(client.uri).hostname or "")
     who = f" ({answer.server})" if answer.server else ""
     text = f"something else than MLflow answers at {client.uri}{who}: HTTP {answer.status}"
-    return Finding("server", "error", text, "is the port right? on the server, `mlflow-onprem client-env` prints the address")
+    return error("server", text, fix="is the port right? on the server, `mlflow-onprem client-env` prints the address")
 
 
 def _through_proxy(client: Client, name: str, findings: list[Finding]) -> bool:
     shown = reach.masked(client.proxy)
-    mend = f"if this network reaches {name} itself: export no_proxy={name},$no_proxy NO_PROXY={name},$NO_PROXY"
+    fix = f"if this network reaches {name} itself: export no_proxy={name},$no_proxy NO_PROXY={name},$NO_PROXY"
     try:
         answer = reach.get(client, "/version")
     except Unreachable as failed:
-        findings.append(Finding("proxy", "error", f"this environment sends requests through the proxy {shown}, and that fails: {failed.text}", mend))
+        findings.append(error("proxy", f"this environment sends requests through the proxy {shown}, and that fails: {failed.text}", fix=fix))
         return False
     if answer.status != 200 or not answer.text[:1].isdigit():
         text = f"the proxy {shown} stands in the way and answers HTTP {answer.status} instead of MLflow"
-        findings.append(Finding("proxy", "error", text, mend))
+        findings.append(error("proxy", text, fix=fix))
         return False
-    findings.append(Finding("proxy", "ok", f"through the proxy {shown}"))
+    findings.append(ok("proxy", f"through the proxy {shown}"))
     return True
 
 
@@ -177,7 +166,7 @@ def _host_header(client: Client, parts: SplitResult, findings: list[Finding]) ->
 def _invalid_host(name: str) -> Finding:
     text = f"MLflow refuses requests for the name {name}: it is none of those it serves under"
     hint = f'on the server: hosts = ["{name}"] in [mlflow] of /etc/mlflow-onprem/config.toml, then sudo mlflow-onprem install'
-    return Finding("name", "error", text, hint)
+    return error("name", text, fix=hint)
 
 
 def _account(client: Client, findings: list[Finding]) -> bool:
@@ -185,15 +174,13 @@ def _account(client: Client, findings: list[Finding]) -> bool:
     answer = reach.get(client, "/api/2.0/mlflow/users/current", account=True)
     if client.netrc is not None and client.netrc != (client.username, client.password):
         text = f"a .netrc file has the account {client.netrc[0]} for this server, and it goes before MLFLOW_TRACKING_USERNAME"
-        findings.append(Finding("netrc", "warning", text, "take that entry out of ~/.netrc, or point NETRC at an empty file"))
+        findings.append(warning("netrc", text, fix="take that entry out of ~/.netrc, or point NETRC at an empty file"))
     if answer.status == 404:
-        findings.append(
-            Finding("account", "warning", "the server has no accounts: whoever reaches it may do everything", "see [mlflow.auth] on the server")
-        )
+        findings.append(warning("account", "the server has no accounts: whoever reaches it may do everything", fix="see [mlflow.auth] on the server"))
         return True
     if answer.status == 200:
         user: Mapping[str, Any] = answer.json().get("user", {})
-        findings.append(Finding("account", "ok", f"logged in as {user.get('username')}{', an administrator' if user.get('is_admin') else ''}"))
+        findings.append(ok("account", f"logged in as {user.get('username')}{', an administrator' if user.get('is_admin') else ''}"))
         return True
     findings.append(_refused(client, answer))
     return False
@@ -201,24 +188,21 @@ def _account(client: Client, findings: list[Finding]) -> bool:
 
 def _refused(client: Client, answer: Answer) -> Finding:
     if answer.status != 401:
-        return Finding(
-            "account", "error", f"the server answers HTTP {answer.status}: {answer.text[:200].strip()}", "on the server: mlflow-onprem logs mlflow"
-        )
+        return error("account", f"the server answers HTTP {answer.status}: {answer.text[:200].strip()}", fix="on the server: mlflow-onprem logs")
     get_one = "ask an administrator for one: sudo mlflow-onprem user add NAME"
     if client.netrc is None and not (client.username and client.password):
         missing = [
             name for name, value in (("MLFLOW_TRACKING_USERNAME", client.username), ("MLFLOW_TRACKING_PASSWORD", client.password)) if not value
         ]
         token = "; MLFLOW_TRACKING_TOKEN is set, but this server knows accounts with passwords" if client.token else ""
-        return Finding(
+        return error(
             "account",
-            "error",
             f"the server wants an account, and {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set{token}",
-            get_one,
+            fix=get_one,
         )
     name = client.netrc[0] if client.netrc else client.username
     text = f"the server does not know the account {name} with this password"
-    return Finding("account", "error", text, f"check both; an administrator sets a new one: sudo mlflow-onprem user passwd {name}")
+    return error("account", text, fix=f"check both; an administrator sets a new one: sudo mlflow-onprem user passwd {name}")
 
 
 def _store(client: Client, findings: list[Finding]) -> None:
@@ -228,10 +212,10 @@ def _store(client: Client, findings: list[Finding]) -> None:
 
     try:
         check_store(client.store, minio=False)
-        findings.append(Finding("store", "ok", f"{client.store} speaks S3"))
+        findings.append(ok("store", f"{client.store} speaks S3"))
     except ProbeFailed as failed:
         text = f"the object store at MLFLOW_S3_ENDPOINT_URL={client.store}: {failed}"
-        findings.append(Finding("store", "error", text, "artifacts go there straight from this machine: it must reach that address"))
+        findings.append(error("store", text, fix="artifacts go there straight from this machine: it must reach that address"))
 
 
 def _stored_account(path: Path) -> tuple[str, str]:

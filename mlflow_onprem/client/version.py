@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from mlflow_onprem.core.errors import CommandFailed, ConfigError
+from mlflow_onprem.core.finding import Level
 from mlflow_onprem.core.host import Host
 
-Level: TypeAlias = Literal["ok", "warning", "error"]
 #: mlflow-skinny is the client alone; mlflow brings it along in its own version.
 _ASK = """
 import importlib.metadata as found
@@ -44,7 +43,7 @@ def installed(host: Host, environ: Mapping[str, str], python: str | None) -> str
 
 
 def compare(client: str | None, server: str) -> tuple[Level, str, str]:
-    """How well they go together, in words, and what mends it. A patch release more or less makes no difference."""
+    """How well they go together, in words, and the fix. A patch release more or less makes no difference."""
     install = f"pip install 'mlflow=={server}'"
     if client is None:
         return "warning", "no MLflow was found in this machine's Python", f"{install}, or name the right Python: --python PATH"

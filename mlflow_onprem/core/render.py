@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlflow_onprem.core.errors import OnPremError, ResourceFailed
+from mlflow_onprem.core.finding import Finding
 
 SCHEMA = 1
+SIGNS = {"ok": "✓", "warning": "!", "error": "✗"}
 
 
 def envelope(command: str, body: Mapping[str, Any]) -> str:
@@ -34,3 +36,10 @@ def error_json(error: OnPremError) -> dict[str, Any]:
     """A failure for scripts."""
     resource = {"resource": error.resource} if isinstance(error, ResourceFailed) else {}
     return {"error": {"message": error.message, "hint": error.hint, "output": error.output, **resource}}
+
+
+def finding_text(finding: Finding) -> str:
+    """One line where all is well, otherwise why it matters and how to fix it below."""
+    lines = [f"{SIGNS[finding.level]} {finding.check:<22} {finding.what}"]
+    lines += [f"    {name:<4} {text}" for name, text in (("why", finding.why), ("fix", finding.fix)) if text]
+    return "\n".join(lines)

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 from mlflow_onprem.clients.object_store import MinioStore
 from mlflow_onprem.core import engine
 from mlflow_onprem.core.errors import OnPremError, Refused
+from mlflow_onprem.core.finding import Finding, error, ok
 from mlflow_onprem.doctor import exposure, host_checks, objects
-from mlflow_onprem.doctor.finding import BAD, Examination, Finding, bad, ok
+from mlflow_onprem.doctor.examination import Examination
 from mlflow_onprem.doctor.smoke_test import Rest, StepFailed, forget_input, travel
 from mlflow_onprem.resources.schema import Schema
 from mlflow_onprem.settings.addresses import remarks, tracking_uri
@@ -45,7 +46,7 @@ def _look(host: LocalHost, assembly: Assembly) -> Iterator[Finding]:
     rest = _rest(assembly, url, name)
     services = tuple(_services(assembly))
     yield from services
-    if all(each.level != BAD for each in services):
+    if all(each.level != "error" for each in services):
         yield from client_day(host, assembly, rest)
 
     endpoint = minio.endpoint(config.minio)
@@ -63,7 +64,7 @@ def _look(host: LocalHost, assembly: Assembly) -> Iterator[Finding]:
     yield host_checks.tables(host, assembly)
     yield from _versions(host, assembly, rest)
     yield from host_checks.units(host, assembly)
-    if all(each.level != BAD for each in services):
+    if all(each.level != "error" for each in services):
         yield from objects.look(host, assembly)
 
 
@@ -89,9 +90,9 @@ def _services(assembly: Assembly) -> Iterator[Finding]:
         if each.healthy:
             yield ok("service", f"{each.name} on port {each.port}: {each.detail}")
         else:
-            mend = f"{host_checks.INSTALL}; its log: mlflow-onprem logs {each.name}" if each.unit else "it is not ours: ask whoever runs it"
+            fix = f"{host_checks.INSTALL}; its log: mlflow-onprem logs {each.name}" if each.unit else "it is not ours: ask whoever runs it"
             why = "no run can be logged without it; a client's day was not tried"
-            yield bad("service", f"{each.name} on port {each.port}: {each.detail}", why, each.fix or mend)
+            yield error("service", f"{each.name} on port {each.port}: {each.detail}", why, each.fix or fix)
 
 
 def _versions(host: LocalHost, assembly: Assembly, rest: Rest) -> Iterator[Finding]:
@@ -99,13 +100,13 @@ def _versions(host: LocalHost, assembly: Assembly, rest: Rest) -> Iterator[Findi
     try:
         yield host_checks.mlflow_version(rest.send("GET", "/version").text.strip(), config.mlflow.version)
     except StepFailed as failed:
-        yield bad("MLflow's version", str(failed), "MLflow does not serve", host_checks.INSTALL)
+        yield error("MLflow's version", str(failed), "MLflow does not serve", host_checks.INSTALL)
     if config.minio.mode == "local":
         program = "/opt/mlflow-onprem/object-store/current/minio"
         try:
             yield host_checks.store_version(host.run([program, "--version"], ok=(0, 1)).out.partition("\n")[0].strip(), config.minio)
         except OnPremError as failed:
-            yield bad("object store's version", failed.message, "the program is damaged or missing", host_checks.INSTALL)
+            yield error("object store's version", failed.message, "the program is damaged or missing", host_checks.INSTALL)
     yield host_checks.store_features(host)
     if config.postgres.mode == "local":
         yield host_checks.postgres_version(host, assembly.facts.postgres_version)

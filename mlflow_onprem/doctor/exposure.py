@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 from mlflow_onprem.clients.object_store import MinioStore
 from mlflow_onprem.clients.store_errors import StoreRefused, StoreUnreachable
+from mlflow_onprem.core.finding import Finding, error, ok, warning
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.core.secret import Secret
-from mlflow_onprem.doctor.finding import Finding, bad, ok, warning
 from mlflow_onprem.doctor.smoke_test import Rest, StepFailed
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.system.ports import listeners
@@ -34,13 +34,13 @@ def default_account(store_endpoint: str, region: str) -> Finding:
     except StoreRefused:
         return ok("default account", f"the object store refuses {DEFAULT_ACCOUNT}:{DEFAULT_ACCOUNT}")
     except StoreUnreachable:
-        return bad(
+        return error(
             "default account",
             f"the object store at {store_endpoint} does not answer",
             "no artifact can be kept or fetched",
             "sudo mlflow-onprem install",
         )
-    return bad(
+    return error(
         "default account",
         f"the object store lets {DEFAULT_ACCOUNT}:{DEFAULT_ACCOUNT} in",
         "it is everybody's first guess, and it owns every bucket",
@@ -53,10 +53,10 @@ def foreign_name(rest: Rest) -> Finding:
     try:
         status = rest.send("POST", "/api/2.0/mlflow/experiments/search", json={"max_results": 1}, headers={"Host": "attacker.example"}).status_code
     except StepFailed as failed:
-        return bad("foreign name", str(failed), "nobody reaches MLflow at its address", "sudo mlflow-onprem install")
+        return error("foreign name", str(failed), "nobody reaches MLflow at its address", "sudo mlflow-onprem install")
     if status in (400, 403, 421):
         return ok("foreign name", f"a request for another host name is refused (HTTP {status})")
-    return bad(
+    return error(
         "foreign name",
         f"a request for the host name attacker.example is served (HTTP {status})",
         "a web page somebody visits could read and change MLflow through their browser",
@@ -79,11 +79,11 @@ def no_account(config: Config, url: str, name: str | None = None) -> Finding:
         try:
             status = rest.send(method, path, **({"json": {"max_results": 1}} if method == "POST" else {})).status_code
         except StepFailed as failed:
-            return bad("no account", str(failed), "nobody reaches MLflow at its address", "sudo mlflow-onprem install")
+            return error("no account", str(failed), "nobody reaches MLflow at its address", "sudo mlflow-onprem install")
         if status not in (401, 403):
             open_routes.append(f"{method} {path} (HTTP {status})")
     if open_routes:
-        return bad(
+        return error(
             "no account",
             f"answered without an account: {', '.join(open_routes)}",
             "whoever reaches the port gets in",
@@ -116,7 +116,7 @@ def ports(host: Host, config: Config, *, postgres_shared: bool) -> Iterator[Find
                     "set listen_addresses in postgresql.conf if nobody else needs it",
                 )
             else:
-                yield bad("ports", what, "the network can try passwords and holes there", f"`sudo mlflow-onprem install`; opened on purpose: {key}")
+                yield error("ports", what, "the network can try passwords and holes there", f"`sudo mlflow-onprem install`; opened on purpose: {key}")
         elif closed:
             shut.append(str(port))
     if shut:

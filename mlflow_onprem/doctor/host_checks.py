@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 from mlflow_onprem.core.engine import Plan
 from mlflow_onprem.core.errors import CommandFailed, OnPremError, Refused
+from mlflow_onprem.core.finding import Finding, error, ok, warning
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.core.resource import compare
 from mlflow_onprem.core.secret import Secret
-from mlflow_onprem.doctor.finding import Finding, bad, ok, warning
 from mlflow_onprem.resources.files import File
 from mlflow_onprem.resources.schema import Schema, SchemaState
 from mlflow_onprem.resources.store_features import tolerated
@@ -46,7 +46,7 @@ def secret_files(host: Host, assembly: Assembly) -> Finding:
             now, right = f"{found.mode:04o} {found.owner}:{found.group}", f"{each.want.mode} {each.want.owner}:{each.want.group}"
             wrong.append(f"{each.path} is {now} instead of {right}")
     if wrong:
-        return bad("secret files", "; ".join(wrong), "other accounts of this host may read or replace a password, or a service cannot", INSTALL)
+        return error("secret files", "; ".join(wrong), "other accounts of this host may read or replace a password, or a service cannot", INSTALL)
     return ok("secret files", f"{len(files)} files with secrets are readable by their own service alone")
 
 
@@ -97,7 +97,7 @@ def clock(host: Host, dates: Iterable[tuple[str, str | None]]) -> Iterator[Findi
     for name, date in dates:
         parsed = email.utils.parsedate_to_datetime(date) if date else None
         if parsed is not None and abs(skew := parsed.timestamp() - time.time()) > SKEW:
-            yield bad(
+            yield error(
                 "clock",
                 f"this host's clock and that of {name} are {abs(skew):.0f} s apart",
                 "S3 refuses requests from 15 minutes on",
@@ -126,13 +126,13 @@ def disk(host: Host, assembly: Assembly) -> Iterator[Finding]:
         fullest = max(fullest, used, inodes)
         if each.full:
             troubled = True
-            yield bad("disk", f"the disk is full: {each}", why, fix)
+            yield error("disk", f"the disk is full: {each}", why, fix)
             continue
         for what, value in (("space", used), ("inodes", inodes)):
             if value >= DISK_WARN:
                 troubled = True
                 left = f"{each.free / 2**30:.1f} GiB left" if what == "space" else f"{each.free_inodes} left"
-                make = bad if value >= DISK_BAD else warning
+                make = error if value >= DISK_BAD else warning
                 yield make("disk", f"{value} % of the {what} under {each.place} is used, {left}", why, fix)
     if not troubled:
         yield ok("disk", f"space and inodes: at most {fullest} % used")
@@ -146,24 +146,24 @@ def tables(host: Host, assembly: Assembly) -> Finding:
         have = schema.observe(host)
         change = compare(schema, have)
     except OnPremError as failed:
-        return bad("tables", failed.message, why, INSTALL)
+        return error("tables", failed.message, why, INSTALL)
     if change is None:
         assert schema.want is not None
         return ok("tables", f"at the revision that MLflow {assembly.config.mlflow.version} wants ({schema.want.tracking})")
-    mend = INSTALL
+    fix = INSTALL
     try:
         schema.check_may_change(have if isinstance(have, SchemaState) else None)
     except Refused as refused:
-        mend = refused.hint
+        fix = refused.hint
     differing = "; ".join(f"{name} is {each.have}, {each.want} is wanted" for name, each in change.fields.items()) or change.why
-    return bad("tables", f"the database's tables are not this MLflow's: {differing}", why, mend)
+    return error("tables", f"the database's tables are not this MLflow's: {differing}", why, fix)
 
 
 def mlflow_version(running: str, wanted: str) -> Finding:
     """What serves now, against the security floor and against what is configured."""
     floor = ".".join(map(str, MLFLOW_FLOOR))
     if tuple(int(each) for each in re.findall(r"\d+", running)[:3]) < MLFLOW_FLOOR:
-        return bad(
+        return error(
             "MLflow's version",
             f"MLflow {running} serves; before {floor} it has holes that are used in the wild",
             "files of this host can be read and code be run without an account",
@@ -230,7 +230,7 @@ def units(host: Host, assembly: Assembly) -> Iterator[Finding]:
     ]
     for each in failed:
         if each in ours:
-            yield bad("units", f"{each} has failed", "it does not serve", f"journalctl -u {each} -n 50; then {INSTALL}")
+            yield error("units", f"{each} has failed", "it does not serve", f"journalctl -u {each} -n 50; then {INSTALL}")
         else:
             yield warning(
                 "units", f"{each} has failed", "it is not part of this stack; it may be what the stack stands on", f"systemctl status {each}"

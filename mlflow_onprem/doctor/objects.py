@@ -10,7 +10,7 @@ from urllib.parse import quote
 from mlflow_onprem.backup import context
 from mlflow_onprem.clients import store_disk
 from mlflow_onprem.core.errors import OnPremError
-from mlflow_onprem.doctor.finding import Finding, bad, ok, warning
+from mlflow_onprem.core.finding import Finding, error, ok, warning
 from mlflow_onprem.settings.addresses import tracking_uri
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.stack.assembly import Assembly
@@ -66,7 +66,7 @@ def judge(config: Config, url: str, keys: Iterable[str], *, partly: bool = False
         return ok(CHECK, f"no file has the name of a folder{late}{rest}{_open_ways(config)}")
     lines = "; ".join(f"{_described(key)}, hidden by the file {_path(hider)}" for hider, key in found[:SHOWN])
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return bad(CHECK, f"{len(found)} files are in no listing{late}: {lines}{more}", WHY, _way_out(url, found[0][0]))
+    return error(CHECK, f"{len(found)} files are in no listing{late}: {lines}{more}", WHY, _way_out(url, found[0][0]))
 
 
 def _open_ways(config: Config) -> str:

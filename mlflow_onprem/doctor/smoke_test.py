@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mlflow_onprem.core.errors import OnPremError
-from mlflow_onprem.doctor.finding import Finding, bad, ok, warning
+from mlflow_onprem.core.finding import Finding, error, ok, warning
 
 if TYPE_CHECKING:
     import requests
@@ -115,7 +115,7 @@ def travel(rest: Rest, forget: Forget, direct: Direct | None = None) -> Iterator
             try:
                 what = step(trip)
             except StepFailed as failed:
-                yield bad(check, str(failed), why, LOGS)
+                yield error(check, str(failed), why, LOGS)
                 break
             yield ok(check, f"{what} ({(time.monotonic() - began) * 1000:.0f} ms)")
     finally:
@@ -222,7 +222,7 @@ def _left(trip: Trip, what: str) -> Finding:
             "fix what else is named here, then run `sudo mlflow-onprem doctor` again",
         )
     made = " and ".join(each for each, there in (("experiment", trip.experiment), ("model", trip.model)) if there)
-    return bad(
+    return error(
         "clean-up",
         f"what the examination made could not be deleted: {what}",
         f"{made} {trip.name} stay{'' if ' and ' in made else 's'} in your lists",

@@ -14,7 +14,6 @@ from mlflow_onprem.core import engine
 from mlflow_onprem.core.engine import Event, Stack
 from mlflow_onprem.core.errors import CommandFailed, OnPremError, Unhealthy
 from mlflow_onprem.doctor.command import client_day
-from mlflow_onprem.doctor.finding import BAD
 from mlflow_onprem.resources.accounts import SystemUser
 from mlflow_onprem.resources.binary import PinnedBinary
 from mlflow_onprem.resources.environment import Environment
@@ -169,8 +168,8 @@ def try_out(making: Upgrading) -> None:
     systemd.act("daemon-reload")
     systemd.act("start", MLFLOW)
     for finding in client_day(host, making.assembly, f"http://127.0.0.1:{port}"):
-        if finding.level == BAD:
-            raise Unhealthy(f"the new server does not do what clients need: {finding.check}: {finding.what}", finding.mend)
+        if finding.level == "error":
+            raise Unhealthy(f"the new server does not do what clients need: {finding.check}: {finding.what}", finding.fix)
     end_private(making)
 
 

@@ -69,7 +69,7 @@ def test_everything_is_there_afterwards_and_the_doors_are_closed(by_hand: Sandbo
     code, answer = steps.status(by_hand)
     assert (code, answer["healthy"]) == (0, True)
     doctor = json.loads(by_hand.run(["mlflow-onprem", "doctor", "--json"], ok=(0, 4), timeout=180).out)
-    assert [each for each in doctor["findings"] if each["level"] == "bad"] == []
+    assert [each for each in doctor["findings"] if each["level"] == "error"] == []
     assert set(by_hand.run(["find", "/opt/minio/data", "-printf", "%u\\n"]).out.split()) == {"minio"}
 
 

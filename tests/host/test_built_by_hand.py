@@ -167,6 +167,6 @@ def test_sqlite_accounts_and_a_folder_of_artifacts_come_along(hand_built: Sandbo
     assert int(created["experiment_id"]) > max(int(each["experiment"]) for each in logged)
     server.run(["mlflow-onprem", "user", "add", "eve"], stdin="a-long-password-of-eves\n")
     doctor = json.loads(server.run(["mlflow-onprem", "doctor", "--json"], ok=(0, 4), timeout=300).out)
-    assert [each for each in doctor["findings"] if each["level"] == "bad"] == []
+    assert [each for each in doctor["findings"] if each["level"] == "error"] == []
     for kept in ("/home/ann/track/mlflow.db", "/home/ann/track/basic_auth.db", f"/home/ann/track/mlruns/77/{logged[2]['run']}"):
         assert server.run(["test", "-e", kept]).code == 0, "what was there stays"

@@ -43,7 +43,7 @@ def check(client: Sandbox, env: dict[str, str], *options: str) -> tuple[int, dic
     proxies = [f"{name}={value}" for name, value in env.items() if name.endswith("proxy")]
     argv = ["env", *proxies, "mlflow-onprem", "client-env", "--check", "--json", *options]
     result = client.run(argv, user="guest", env={"HOME": "/home/guest", **env}, ok=(0, 4), timeout=60)
-    return result.code, {each["what"]: each for each in json.loads(result.out)["findings"]}
+    return result.code, {each["check"]: each for each in json.loads(result.out)["findings"]}
 
 
 def variables(server: Sandbox, name: str = "", **more: str) -> dict[str, str]:
@@ -57,7 +57,7 @@ def variables(server: Sandbox, name: str = "", **more: str) -> dict[str, str]:
 
 def test_a_client_that_gets_through(server: Sandbox, client: Sandbox) -> None:
     code, found = check(client, variables(server))
-    assert (code, found["account"]["text"]) == (0, "logged in as ann")
+    assert (code, found["account"]["what"]) == (0, "logged in as ann")
     # What `client-env --user` prints, its password filled in, is all a client needs.
     printed: dict[str, Any] = json.loads(server.run(["mlflow-onprem", "client-env", "--user", "ann", "--json"]).out)["variables"]
     assert printed["MLFLOW_TRACKING_PASSWORD"] == "FILL-IN"
@@ -74,7 +74,7 @@ def test_every_kind_of_trouble_in_plain_words(server: Sandbox, client: Sandbox) 
     def trouble(env: dict[str, str], what: str, text: str, hint: str) -> None:
         code, found = check(client, env)
         assert code == 4
-        assert (found[what]["level"], text in found[what]["text"], hint in found[what]["hint"]) == ("error", True, True), found
+        assert (found[what]["level"], text in found[what]["what"], hint in found[what]["fix"]) == ("error", True, True), found
 
     trouble({}, "address", "MLFLOW_TRACKING_URI is not set", "client-env")
     trouble(variables(server, "nowhere.invalid"), "name", "nowhere.invalid", "/etc/hosts" if _answers_names(client) else "name server")
@@ -98,7 +98,7 @@ def test_a_firewall_and_a_machine_that_is_off(server: Sandbox, client: Sandbox) 
         server.run(["nft", "-f", "-"], stdin=rules % (client.address, verdict))
         code, found = check(client, variables(server))
         server.run(["nft", "delete", "table", "inet", "test"])
-        assert (code, text in found["port"]["text"]) == (4, True), found
+        assert (code, text in found["port"]["what"]) == (4, True), found
     assert check(client, variables(server))[0] == 0
 
 

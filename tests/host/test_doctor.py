@@ -42,7 +42,7 @@ def test_a_healthy_host_is_found_healthy_and_nothing_is_left(server: Sandbox) ->
     kept = rest.log(server)
     before = rows(server), objects(server)
     code, answer = examine(server)
-    bad = [each for each in answer["findings"] if each["level"] == "bad"]
+    bad = [each for each in answer["findings"] if each["level"] == "error"]
     assert (code, answer["healthy"], bad) == (0, True, [])
     named = [each["check"] for each in answer["findings"] if each["level"] == "ok"]
     for check in (
@@ -119,8 +119,8 @@ def test_what_is_broken_is_named_with_its_remedy(host: HostFactory, broken: Brok
     server.run(["bash", "-c", broken.shell])
     code, answer = examine(server)
     assert (code, answer["healthy"]) == (4, False)
-    found = [each for each in answer["findings"] if each["check"] == broken.check and each["level"] == "bad"]
+    found = [each for each in answer["findings"] if each["check"] == broken.check and each["level"] == "error"]
     assert found, answer
     assert broken.words in found[0]["what"]
     assert found[0]["why"]
-    assert "mlflow-onprem" in found[0]["mend"]
+    assert "mlflow-onprem" in found[0]["fix"]

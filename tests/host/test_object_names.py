@@ -143,11 +143,11 @@ def test_what_is_hidden_already_is_found_kept_and_brought_back(server: Sandbox) 
     assert in_store(server, f"print(c.get_object('mlflow', '{base}/config/train.yaml').read(5))").strip() == "b'confi'"
 
     finding = _doctor(server)
-    assert finding["level"] == "bad"
+    assert finding["level"] == "error"
     for name in ("config/train.yaml", "config/deep/er/x.bin", "config/train.yaml/under"):
         assert f"run {run} of experiment 0: {name}, hidden by the file config" in finding["what"]
-    _follow(server, finding["mend"])
-    _follow(server, _doctor(server)["mend"])  # train.yaml, in its turn
+    _follow(server, finding["fix"])
+    _follow(server, _doctor(server)["fix"])  # train.yaml, in its turn
     assert _doctor(server)["level"] == "ok"
     assert set(client(server, "read", run)["listed"]) == {
         "config.file/config", "config/train.yaml.file/train.yaml", "config/train.yaml/under", "config/deep/er/x.bin", "x/y/z/w.txt",

@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     CHANGES = 3
     UNHEALTHY = 4
+    INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
 
 
 class OnPremError(Exception):
@@ -69,7 +70,27 @@ def in_words(seconds: float) -> str:
 
 
 class Interrupted(OnPremError):
-    """Somebody pressed Ctrl-C; what was in hand was finished."""
+    """Somebody pressed Ctrl-C."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+class RolledBack(OnPremError):
+    """It failed or was stopped, and the host is as it was before."""
+
+    def __init__(self, cause: OnPremError) -> None:
+        super().__init__(f"{cause.message}; this host is as it was before", cause.hint, cause.output)
+        self.cause = cause
+        self.exit_code = cause.exit_code
+
+
+class HalfDone(OnPremError):
+    """It failed or was stopped half-way; the hint names the command that goes on."""
+
+    def __init__(self, cause: OnPremError, what: str, go_on: str) -> None:
+        super().__init__(f"{cause.message}; {what}", f"{cause.hint}; then {go_on}" if cause.hint else go_on, cause.output)
+        self.cause = cause
+        self.exit_code = cause.exit_code
 
 
 class NotConverged(OnPremError):

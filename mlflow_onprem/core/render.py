@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mlflow_onprem.core.errors import OnPremError, ResourceFailed
+from mlflow_onprem.core.errors import HalfDone, OnPremError, ResourceFailed, RolledBack
 from mlflow_onprem.core.finding import Finding
 
 SCHEMA = 1
@@ -23,8 +23,8 @@ def error_text(error: OnPremError, context: str = "") -> str:
     lines = [f"error: {error.message}"]
     if error.output:
         lines += ["", *(f"    {row}" for row in error.output.splitlines()), ""]
-    if isinstance(error, ResourceFailed):
-        lines += [f"also failed: {each}" for each in error.also]
+    if failed := _resource(error):
+        lines += [f"also failed: {each}" for each in failed.also]
     if error.hint:
         lines.append(f"what next: {error.hint}")
     if context:
@@ -34,7 +34,7 @@ def error_text(error: OnPremError, context: str = "") -> str:
 
 def error_json(error: OnPremError) -> dict[str, Any]:
     """A failure for scripts."""
-    resource = {"resource": error.resource} if isinstance(error, ResourceFailed) else {}
+    resource = {"resource": failed.resource} if (failed := _resource(error)) else {}
     return {"error": {"message": error.message, "hint": error.hint, "output": error.output, **resource}}
 
 
@@ -43,3 +43,10 @@ def finding_text(finding: Finding) -> str:
     lines = [f"{SIGNS[finding.level]} {finding.check:<22} {finding.what}"]
     lines += [f"    {name:<4} {text}" for name, text in (("why", finding.why), ("fix", finding.fix)) if text]
     return "\n".join(lines)
+
+
+def _resource(error: OnPremError) -> ResourceFailed | None:
+    """The resource that could not be applied, where that is what it came from."""
+    while isinstance(error, (RolledBack, HalfDone)):
+        error = error.cause
+    return error if isinstance(error, ResourceFailed) else None

@@ -21,6 +21,7 @@ from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.credentials import Credentials
 from mlflow_onprem.settings.facts import Facts
 from mlflow_onprem.stack import build, inputs
+from mlflow_onprem.stack.adopting import NOTHING, Adopting
 from mlflow_onprem.stack.connections import Connections
 from mlflow_onprem.stack.inputs import External
 from mlflow_onprem.system.package_data import read
@@ -116,7 +117,16 @@ class Machine:
     def config(self, values: Mapping[str, Any] | None = None) -> Config:
         return config(values, program=self.program)
 
-    def stack(self, wanted: Config, credentials: Credentials | None = None, facts: Facts = FACTS, *, side_by_side: bool = True) -> Stack:
+    def stack(
+        self,
+        wanted: Config,
+        credentials: Credentials | None = None,
+        facts: Facts = FACTS,
+        *,
+        side_by_side: bool = True,
+        may_migrate: bool = False,
+        adopting: Adopting = NOTHING,
+    ) -> Stack:
         """What a new process would build. `side_by_side` off: one list, so that the order of acts is the same in every run."""
         found = credentials or credentials_module.load_or_invent(self.host)
         external: External = inputs.read(self.host, wanted)
@@ -124,7 +134,7 @@ class Machine:
         access_key, secret_key = external.s3 or (found.minio_root_user, found.minio_root_password)
         store = FakeStore(self.host, self.data, access_key, secret_key, self.systemd if wanted.minio.mode == "local" else None)
         systemd = Systemd(self.host, ())
-        made = build.build(wanted, found, facts, external, Connections(systemd, self.sql, store), "uv")
+        made = build.build(wanted, found, facts, external, Connections(systemd, self.sql, store), "uv", adopting, may_migrate=may_migrate)
         units = {name for each in made if isinstance(each, Service) for name in (each.unit, each.boot_unit) if name}
         systemd.__init__(self.host, tuple(sorted({*units, POSTGRES})))  # type: ignore[misc]  # the units are known from the list only now
         return made if side_by_side else Stack(first=tuple(made))

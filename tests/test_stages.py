@@ -16,10 +16,13 @@ import pytest
 
 from mlflow_onprem.core import engine
 from mlflow_onprem.core.errors import ConfigError, NotVisible
+from mlflow_onprem.core.resource import Phase
 from mlflow_onprem.install import render
+from mlflow_onprem.resources.files import File
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.facts import Facts
-from mlflow_onprem.stack import inputs, mlflow, postgres
+from mlflow_onprem.stack import inputs, mlflow, mlflow_release, postgres
+from mlflow_onprem.stack.adopting import Adopting
 from mlflow_onprem.stack.inputs import External
 from mlflow_onprem.system.package_data import read
 from tests.fake_machine import CREDENTIALS, EXTERNAL, FACTS, Machine, config, external_files, with_secrets
@@ -69,6 +72,48 @@ def test_the_plan_of_an_empty_host(name: str, tmp_path: Path) -> None:
     if os.environ.get("MLFLOW_ONPREM_TEST_GOLDEN") == "write":
         path.write_text(text)
     assert text == path.read_text()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_resource_has_a_phase_and_they_come_in_order(name: str, tmp_path: Path) -> None:
+    values, facts = VARIANTS[name]
+    machine = Machine(tmp_path)
+    external_files(machine.host)
+    stack = machine.stack(config(values), CREDENTIALS, facts)
+    assert [each.name for each in stack if each.phase is None] == []
+    for lane in stack.lanes.values():
+        phases = [each.phase for each in (*stack.first, *lane, *stack.last) if each.phase is not None]
+        # An apt run that everybody waits for is what the first list ends with.
+        assert phases == sorted(phases)
+    assert tuple(stack.only(set(Phase))) == tuple(stack)
+
+
+def test_what_is_built_beside_touches_nothing_in_use(tmp_path: Path) -> None:
+    stack = Machine(tmp_path).stack(Config(), CREDENTIALS)
+    beside = [each.name.partition(":")[0] for each in stack.only([Phase.BUILD])]
+    assert set(beside) == {"user", "directory", "binary", "packages", "environment", "modules", "way"}
+    assert [each.name for each in stack.only([Phase.BUILD]) if each.name.startswith("directory:") and "/opt/mlflow-onprem/" not in each.name] == []
+
+
+def test_restore_converges_all_but_mlflow_itself(tmp_path: Path) -> None:
+    stack = Machine(tmp_path).stack(Config(), CREDENTIALS)
+    assert stack.only(Phase.DATA.and_before()) == dataclasses.replace(stack, last=())
+
+
+def test_an_adoption_s_resources_come_where_they_have_to_happen(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    parts = {name: (File(f"/{name}", None),) for name in ("before", "store", "access", "tables", "done")}
+    stack = machine.stack(Config(), CREDENTIALS, adopting=Adopting(**parts))
+    names = [each.name for each in stack]
+
+    def ahead(part: str) -> str:
+        return names[names.index(f"file:/{part}") - 1]
+
+    assert ahead("before") == "directory:/var/lib/mlflow-onprem"
+    assert names.index("user:minio") < names.index("file:/store") < names.index("directory:/opt/minio/data")
+    assert ahead("access").endswith("/pg_hba.conf")
+    assert ahead("tables") == "schema:mlflow"
+    assert ahead("done") == "service:mlflow.service"
 
 
 #: One changed line, and every resource that a run then changes.
@@ -221,7 +266,7 @@ def test_where_clients_find_an_open_store() -> None:
 
 def test_a_version_without_a_lock_is_refused_with_those_there_are() -> None:
     with pytest.raises(ConfigError, match=r"9\.9\.9 is not one this release carries") as caught:
-        mlflow.lock("9.9.9")
+        mlflow_release.lock("9.9.9")
     assert "3.17.2" in caught.value.hint
 
 

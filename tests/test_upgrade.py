@@ -16,11 +16,12 @@ from mlflow_onprem.gc import command as garbage
 from mlflow_onprem.resources.files import BEGIN, END, BlockState, File, FileState, MarkedBlock, Symlink, SymlinkState
 from mlflow_onprem.resources.schema import NEWEST, Schema, SchemaState
 from mlflow_onprem.resources.services import STAMPS
-from mlflow_onprem.stack.mlflow import lock, migrating, schema_of
+from mlflow_onprem.settings.config import Config
+from mlflow_onprem.stack.mlflow_release import lock, schema_of
 from mlflow_onprem.upgrade import check, postgres_guide
 from mlflow_onprem.upgrade import state as journals
 from mlflow_onprem.upgrade.state import CHANGING, Journal
-from tests.fake_machine import FACTS, Machine
+from tests.fake_machine import CREDENTIALS, FACTS, Machine
 from tests.fakes import FakeHost
 
 
@@ -65,10 +66,10 @@ def test_the_pinned_version_knows_its_way_and_a_lock_of_the_hosts_own_asks_its_m
 
 def test_leave_is_given_to_the_tables_alone(tmp_path: Any) -> None:
     machine = Machine(tmp_path)
-    stack = machine.stack(machine.config())
-    allowed = migrating(stack)
-    changed = [(one, other) for one, other in zip(stack, allowed, strict=True) if one != other]
-    assert [(type(one), getattr(other, "may_migrate", None)) for one, other in changed] == [(Schema, True)]
+    stack, allowed = (machine.stack(Config(), CREDENTIALS, may_migrate=may) for may in (False, True))
+    assert [each.name for each in stack] == [each.name for each in allowed]
+    assert [each.name for each in stack if getattr(each, "may_migrate", False)] == []
+    assert [type(each) for each in allowed if getattr(each, "may_migrate", False)] == [Schema]
 
 
 def test_what_is_going_to_change_comes_back_as_it_was(tmp_path: Any) -> None:

@@ -22,7 +22,7 @@ from mlflow_onprem.core.errors import CommandFailed, ConfigError, OnPremError
 from mlflow_onprem.resources.binary import Build
 from mlflow_onprem.settings import facts
 from mlflow_onprem.settings.config import Config
-from mlflow_onprem.stack import minio, mlflow
+from mlflow_onprem.stack import minio, mlflow_release
 from mlflow_onprem.system import bundle, minio_source
 from mlflow_onprem.system.download import fetch
 from mlflow_onprem.system.fetching import run as fetch_by
@@ -76,7 +76,7 @@ def create(host: LocalHost, config: Config, target: Path, release: str, architec
         _checkout(root, say)
         packages = _packages(host, config, root, release, architecture, say)
         own = facts.own_locks(host)
-        locks = {"cli": read("locks/cli.txt"), "mlflow": mlflow.lock(config.mlflow.version, own)}
+        locks = {"cli": read("locks/cli.txt"), "mlflow": mlflow_release.lock(config.mlflow.version, own)}
         _wheels(host, root, locks, python, release, architecture, say)
         _store(host, config, root, architecture, say)
         _settings(config, root, dict(own).get(config.mlflow.version))

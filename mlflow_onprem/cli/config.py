@@ -46,7 +46,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Check a configuration; nothing is touched."""
     from mlflow_onprem.settings.config_file import load
     from mlflow_onprem.settings.facts import own_locks
-    from mlflow_onprem.stack.mlflow import lock
+    from mlflow_onprem.stack.mlflow_release import lock
     from mlflow_onprem.stack.preflight import check_schedule
     from mlflow_onprem.system.local_host import LocalHost
 

@@ -57,7 +57,6 @@ def _upgrade(config: str | None, as_json: bool, verbose: bool, no_backup: bool) 
     from mlflow_onprem.settings.config_file import load
     from mlflow_onprem.stack import preflight
     from mlflow_onprem.stack.assembly import assemble
-    from mlflow_onprem.stack.mlflow import migrating
     from mlflow_onprem.system.local_host import LocalHost
     from mlflow_onprem.upgrade import check as upgrade_check
     from mlflow_onprem.upgrade import command, render
@@ -75,7 +74,7 @@ def _upgrade(config: str | None, as_json: bool, verbose: bool, no_backup: bool) 
             if not found.changes:
                 emit("upgrade", render.check_json(found), said or render.check_text(found), as_json=as_json)
                 return ExitCode.OK
-            preflight.check(host, assembly, migrating(assembly.stack))
+            preflight.check(host, assembly, assembly.migrating)
             make = None if no_backup else lambda: _backup(host, assembly, shown)
             done = command.upgrade(host, assembly, shown.event, make, stop)
         finally:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow_onprem.core.errors import Interrupted, NotConverged, NotVisible, OnPremError, ResourceFailed
 from mlflow_onprem.core.host import Host
-from mlflow_onprem.core.resource import Change, Resource, Unknown, compare
+from mlflow_onprem.core.resource import Change, Phase, Resource, Unknown, compare
 
 
 @dataclass(frozen=True)
 class Stack:
-    """All resources of a host: `first`, then the `lanes` side by side, then `last`. Order within a list is its order."""
+    """All resources of a host: `first`, then the `lanes` side by side, then `last`. Order within a list is its order.
+
+    `names` are what progress calls the first and the last list.
+    """
 
     first: tuple[Resource, ...] = ()
     lanes: Mapping[str, tuple[Resource, ...]] = field(default_factory=dict)
     last: tuple[Resource, ...] = ()
+    names: tuple[str, str] = ("host", "last")
 
     def __iter__(self) -> Iterator[Resource]:
         yield from self.first
@@ -29,9 +33,19 @@ class Stack:
             yield from lane
         yield from self.last
 
-    def phases(self) -> tuple[Mapping[str, tuple[Resource, ...]], ...]:
+    def groups(self) -> tuple[Mapping[str, tuple[Resource, ...]], ...]:
         """Lists that may run side by side, in the order in which they must run."""
-        return ({"host": self.first}, self.lanes, {"mlflow": self.last})
+        first, last = self.names
+        return ({first: self.first}, self.lanes, {last: self.last})
+
+    def only(self, phases: Collection[Phase]) -> Stack:
+        """The same lists with the resources of these phases alone."""
+
+        def kept(resources: tuple[Resource, ...]) -> tuple[Resource, ...]:
+            return tuple(each for each in resources if each.phase in phases)
+
+        lanes = {name: kept(lane) for name, lane in self.lanes.items()}
+        return dataclasses.replace(self, first=kept(self.first), lanes=lanes, last=kept(self.last))
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ Watch = Callable[[Event], None]
 
 def plan(host: Host, stack: Stack) -> Plan:
     """Look at every resource, change nothing."""
-    lists = [resources for phase in stack.phases() for resources in phase.values()]
+    lists = [resources for group in stack.groups() for resources in group.values()]
     with ThreadPoolExecutor(max_workers=max(len(lists), 1)) as pool:
         looked = [change for each in pool.map(lambda resources: [_look(host, r)[1] for r in resources], lists) for change in each]
     changes = tuple(change for change in looked if change is not None and change.action != "hidden")
@@ -86,10 +100,10 @@ def converge(host: Host, stack: Stack, watch: Watch = lambda _: None, stop: thre
     stop = stop or threading.Event()
     changed: list[Change] = []
     unchanged = 0
-    for phase in stack.phases():
+    for group in stack.groups():
         failures: list[ResourceFailed] = []
-        with ThreadPoolExecutor(max_workers=max(len(phase), 1)) as pool:
-            jobs = [pool.submit(_converge_list, host, lane, resources, watch, stop, changed, failures) for lane, resources in phase.items()]
+        with ThreadPoolExecutor(max_workers=max(len(group), 1)) as pool:
+            jobs = [pool.submit(_converge_list, host, lane, resources, watch, stop, changed, failures) for lane, resources in group.items()]
             try:
                 unchanged += sum(job.result() for job in jobs)
             except BaseException:

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, Protocol
 
 from mlflow_onprem.core.host import Host
@@ -35,11 +36,30 @@ class Text:
         return f"Text({len(self.value)} characters)"
 
 
+class Phase(IntEnum):
+    """What a resource is for, in the order of an installation. A verb takes the phases it needs: `Stack.only`."""
+
+    #: Folders, notes and secrets, before anything else.
+    PREPARE = 1
+    #: Accounts, packages, programs and environments, made beside what is in use, which goes on unharmed.
+    BUILD = 2
+    #: They come into use: store and PostgreSQL as configured and running, with bucket and databases.
+    DATA = 3
+    #: MLflow's settings, tables and unit: all but MLflow running.
+    SCHEMA = 4
+    #: MLflow runs, and what needs it running or its tables.
+    SERVE = 5
+
+    def and_before(self) -> frozenset[Phase]:
+        """This phase and all that come before it."""
+        return frozenset(each for each in Phase if each <= self)
+
+
 class Resource(Protocol):
     """One piece of the host. `observe` only reads, `apply` only acts; the engine looks again afterwards.
 
     `want` is a frozen dataclass of exactly the fields we manage, or None: it must not exist.
-    `holds_data` marks what uninstall keeps unless it is told to purge.
+    `holds_data` marks what uninstall keeps unless it is told to purge; `phase` what it is for, None outside the stack's lists.
     """
 
     @property
@@ -48,6 +68,8 @@ class Resource(Protocol):
     def want(self) -> Any: ...
     @property
     def holds_data(self) -> bool: ...
+    @property
+    def phase(self) -> Phase | None: ...
     def observe(self, host: Host) -> Any: ...
     def apply(self, host: Host, have: Any) -> None: ...
 
@@ -57,6 +79,12 @@ class Base:
     """What every resource has. No behaviour is inherited, only these two fields' defaults."""
 
     holds_data: bool = field(default=False, kw_only=True)
+    phase: Phase | None = field(default=None, kw_only=True)
+
+
+def in_phase(phase: Phase, *resources: Resource) -> tuple[Resource, ...]:
+    """The same resources, of that phase."""
+    return tuple(dataclasses.replace(each, phase=phase) for each in resources)  # type: ignore[type-var]  # every resource is a dataclass
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ from mlflow_onprem.backup.manifest import Manifest
 from mlflow_onprem.backup.objects import Entry
 from mlflow_onprem.backup.repository import Folder, Repository
 from mlflow_onprem.core import engine
-from mlflow_onprem.core.engine import Event, Stack
+from mlflow_onprem.core.engine import Event
 from mlflow_onprem.core.errors import OnPremError, Refused
+from mlflow_onprem.core.resource import Phase
 from mlflow_onprem.restore import state
 from mlflow_onprem.restore.state import Journal
 from mlflow_onprem.settings import config_file
 from mlflow_onprem.settings.config import BackupSection
-from mlflow_onprem.stack import health, minio, mlflow
+from mlflow_onprem.stack import health, minio
 from mlflow_onprem.stack.assembly import assemble
 from mlflow_onprem.system import stopped
 from mlflow_onprem.system.local_host import LocalHost
@@ -97,7 +98,7 @@ def bring_services(making: Restoring) -> None:
         making.host.remove(minio.FOUNDED)  # a new disk: the store may found itself there, the backup's objects come next
     assembly = assemble(making.host, config)
     try:
-        engine.converge(making.host, Stack(assembly.stack.first, assembly.stack.lanes), making.watch)
+        engine.converge(making.host, assembly.stack.only(Phase.DATA.and_before()), making.watch)
     finally:
         assembly.close()
     if not making.journal.ready:
@@ -177,7 +178,7 @@ def serve(making: Restoring) -> None:
         making.host.remove(minio.FOUNDED)  # a new disk: the store may found itself there, the backup's objects come next
     assembly = assemble(making.host, config)
     try:
-        engine.converge(making.host, mlflow.migrating(assembly.stack), making.watch)
+        engine.converge(making.host, assembly.migrating, making.watch)
         health.wait(making.host, assembly.to.systemd, assembly.probes())
     finally:
         assembly.close()

@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow_onprem.clients.sql import Sql, SqlError
-from mlflow_onprem.core.engine import Stack
 from mlflow_onprem.core.errors import NotVisible, Refused
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.core.resource import Resource
 from mlflow_onprem.resources import old_starts
-from mlflow_onprem.resources.accounts import SystemUser
 from mlflow_onprem.resources.adoption import (  # fmt: skip
     NOTE,
     Adopted,
@@ -31,15 +29,15 @@ from mlflow_onprem.resources.adoption import (  # fmt: skip
 from mlflow_onprem.resources.artifact_addresses import PROXIED, ProxiedRoots
 from mlflow_onprem.resources.artifact_folders import ArtifactFolder, ArtifactFolderState
 from mlflow_onprem.resources.old_starts import OldUnits, StartLines
-from mlflow_onprem.resources.schema import Schema
-from mlflow_onprem.resources.services import Service
 from mlflow_onprem.resources.transplant import Transplant, TransplantState, locations
 from mlflow_onprem.settings import credentials
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.facts import Facts
-from mlflow_onprem.stack import adoption_checks, adoption_words, minio, postgres
+from mlflow_onprem.stack import adoption_checks, adoption_words, minio, mlflow, postgres
+from mlflow_onprem.stack.adopting import Adopting
 from mlflow_onprem.stack.adoption_checks import Folder, Sources
 from mlflow_onprem.stack.connections import Connections
+from mlflow_onprem.stack.inputs import External
 from mlflow_onprem.system.hand_built import Ours, Server, called, running
 
 BACKUPS = "/var/backups/mlflow-onprem"
@@ -119,40 +117,26 @@ def facts_of(adoption: Adoption, facts: Facts) -> Facts:
     return facts if adoption.others else dataclasses.replace(facts, postgres_shared=False)
 
 
-def extend(stack: Stack, adoption: Adoption, config: Config, facts: Facts, to: Connections) -> Stack:
-    """The same lists with the adoption's own resources at the places where they have to happen."""
-    first, lanes, last = list(stack.first), {name: list(lane) for name, lane in stack.lanes.items()}, list(stack.last)
+def adopting(adoption: Adoption, config: Config, facts: Facts, external: External, to: Connections, uv: str) -> Adopting:
+    """The adoption's own resources, by where in the lists they have to happen."""
     cluster = postgres.cluster_of(facts)
+    local_store, local_sql = config.minio.mode == "local", config.postgres.mode == "local"
     files = (minio.UNIT, adoption_words.DEFAULTS, cluster.conf, cluster.hba, cluster.ident, *adoption.files)
-    databases = (config.postgres.database,) if adoption.tables and config.postgres.mode == "local" else ()
+    databases = (config.postgres.database,) if adoption.tables and local_sql else ()
     kept = CopyState("a dump of the database and every file that is replaced" if databases else "every file that is replaced")
-    # The state folder has to be there for the note; it is the last of the folders.
-    at = next(at for at, each in enumerate(first) if each.name == "directory:/var/lib/mlflow-onprem") + 1
     hand = [HandStarted(port, program, adoption.ours) for port, program in _ports(config)]
     found = json.dumps({"server": adoption.server and adoption.server.values(), **_kept(adoption)})
     copy = Copy(adoption.folder, databases, config.postgres.port, tuple(dict.fromkeys(files)), adoption.warnings, kept, found)
-    first[at:at] = [copy, OldUnits(to.systemd, adoption.folder, adoption.ours), StartLines(adoption.folder, adoption.ours), *hand]
-    if config.minio.mode == "local":
-        lane = lanes["object store"]
-        trees = [
-            OwnedTree(folder, config.minio.user, TreeState(config.minio.user), group=facts.group_of(config.minio.user))
-            for folder in minio.data_folders(config.minio)
-            if folder
-        ]
-        _insert(lane, trees, after=next(each for each in lane if isinstance(each, SystemUser)))
-    if config.postgres.mode == "local" and facts.postgres_version:
-        lane = lanes["PostgreSQL"]
-        block = next(each for each in lane if each.name == f"block:{cluster.hba}")
-        _insert(lane, [ClosedLines(cluster.hba, adoption.others)], after=block)
-    last = [dataclasses.replace(each, may_migrate=True) if isinstance(each, Schema) else each for each in last]
-    if config.postgres.mode == "local":
-        schema = next(each for each in last if isinstance(each, Schema))
-        _insert(last, [*_folders(adoption, config, to), ProxiedRoots(to.sql, config.postgres.database, _roots(adoption, config))], after=schema)
-    schema = next(each for each in last if isinstance(each, Schema))
-    _insert(last, _transplants(adoption, schema, facts), after=schema)
-    service = next(each for each in last if isinstance(each, Service) and each.unit == "mlflow.service")
-    _insert(last, [Adopted()], after=service)
-    return Stack(tuple(first), {name: tuple(lane) for name, lane in lanes.items()}, tuple(last))
+    user, group = config.minio.user, facts.group_of(config.minio.user)
+    trees = [OwnedTree(folder, user, TreeState(user), group=group) for folder in minio.data_folders(config.minio) if folder]
+    roots = ProxiedRoots(to.sql, config.postgres.database, _roots(adoption, config))
+    return Adopting(
+        before=(copy, OldUnits(to.systemd, adoption.folder, adoption.ours), StartLines(adoption.folder, adoption.ours), *hand),
+        store=tuple(trees) if local_store else (),
+        access=(ClosedLines(cluster.hba, adoption.others),) if local_sql and facts.postgres_version else (),
+        tables=(*_transplants(adoption, config, facts, external, uv), *((*_folders(adoption, config, to), roots) if local_sql else ())),
+        done=(Adopted(),),
+    )
 
 
 def _folders(adoption: Adoption, config: Config, to: Connections) -> list[Resource]:
@@ -175,10 +159,11 @@ def _roots(adoption: Adoption, config: Config) -> tuple[tuple[str, str], ...]:
     return (*bucket, *disk, *(((PROXIED, f"mlflow-artifacts:/{prefix}"),) if prefix else ()))
 
 
-def _transplants(adoption: Adoption, schema: Schema, facts: Facts) -> list[Resource]:
+def _transplants(adoption: Adoption, config: Config, facts: Facts, external: External, uv: str) -> list[Resource]:
     sources = {"tracking": adoption.sources.tracking, "accounts": adoption.sources.accounts}
-    who = (schema.user, facts.group_of(schema.user))
-    return [Transplant(what, path, schema.python, schema.environment, TransplantState(path), *who) for what, path in sources.items() if path]
+    python, settings = f"{mlflow.environment(config, facts, uv).directory}/bin/python", mlflow.service_settings(config, facts, external)
+    who = (config.mlflow.user, facts.group_of(config.mlflow.user))
+    return [Transplant(what, path, python, settings, TransplantState(path), *who) for what, path in sources.items() if path]
 
 
 def administrator(adoption: Adoption, name: str) -> str:
@@ -194,11 +179,6 @@ def _names(name: str) -> Iterator[str]:
 def _kept(adoption: Adoption) -> dict[str, Any]:
     """What the note keeps for a run that goes on: half-way through, the tables may tell something else, or nothing."""
     return {"sources": dataclasses.asdict(adoption.sources), "places": [dataclasses.asdict(each) for each in adoption.folders]}
-
-
-def _insert(items: list[Resource], more: Iterable[Resource], *, after: Resource) -> None:
-    at = next(at for at, each in enumerate(items) if each is after) + 1
-    items[at:at] = more
 
 
 def _ports(config: Config) -> tuple[tuple[int, str], ...]:

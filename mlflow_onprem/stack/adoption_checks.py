@@ -17,7 +17,7 @@ from mlflow_onprem.resources.artifact_addresses import PROXIED
 from mlflow_onprem.resources.transplant import denials
 from mlflow_onprem.resources.transplant import tables as read_tables
 from mlflow_onprem.settings.config import Config
-from mlflow_onprem.stack.mlflow import schema_of
+from mlflow_onprem.stack.mlflow_release import schema_of
 from mlflow_onprem.system.hand_built import Server, without_password
 
 CONFIG = "/etc/mlflow-onprem/config.toml"

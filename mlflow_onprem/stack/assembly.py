@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from urllib.parse import parse_qsl, urlsplit
 
 from mlflow_onprem.clients.object_store import MinioStore
@@ -16,6 +17,7 @@ from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.credentials import Credentials
 from mlflow_onprem.settings.facts import Facts
 from mlflow_onprem.stack import adoption, backup_timer, build, gc_timer, health, inputs, minio, postgres, rotation_timer
+from mlflow_onprem.stack.adopting import NOTHING
 from mlflow_onprem.stack.adoption import Adoption
 from mlflow_onprem.stack.connections import Connections
 from mlflow_onprem.stack.inputs import External
@@ -42,6 +44,15 @@ class Assembly:
         """How to ask the three services of this configuration."""
         unit = postgres.unit(self.facts) if self.config.postgres.mode == "local" else None
         return health.probes(self.config, minio.endpoint(self.config.minio), unit, store_folders(self.config))
+
+    @cached_property
+    def migrating(self) -> Stack:
+        """The lists, allowed to bring existing tables to a newer revision: for who has seen to the way back."""
+        uv = _uv()
+        extra = NOTHING
+        if self.adoption is not None:
+            extra = adoption.adopting(self.adoption, self.config, self.facts, self.external, self.to, uv)
+        return build.build(self.config, self.credentials, self.facts, self.external, self.to, uv, extra, may_migrate=True)
 
     def close(self) -> None:
         """End the database session."""
@@ -85,9 +96,10 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
         facts = adoption.facts_of(adopting, facts)
         if host.read(credentials_module.PATH) is None:
             found = replace(found, mlflow_admin=adoption.administrator(adopting, found.mlflow_admin))
-    stack = build.build(config, found, facts, external, to, _uv())
-    if adopting is not None:
-        stack = adoption.extend(stack, adopting, config, facts, to)
+    uv = _uv()
+    extra = adoption.adopting(adopting, config, facts, external, to, uv) if adopting is not None else NOTHING
+    # Tables that somebody's own MLflow made are brought to the revision of ours; their dump is the way back.
+    stack = build.build(config, found, facts, external, to, uv, extra, may_migrate=adopting is not None)
     return Assembly(config, found, facts, external, to, stack, sql, adopting)
 
 

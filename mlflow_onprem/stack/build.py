@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlflow_onprem.core.engine import Stack
-from mlflow_onprem.core.resource import Mode, Resource, Text
+from mlflow_onprem.core.resource import Mode, Phase, Text, in_phase
 from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState
 from mlflow_onprem.resources.packages import AptPackages, AptPackagesState
 from mlflow_onprem.resources.services import STAMPS
@@ -12,37 +12,62 @@ from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.credentials import Credentials
 from mlflow_onprem.settings.facts import USERS_NOTE, Facts
 from mlflow_onprem.stack import backup_timer, gc_timer, minio, mlflow, postgres, rotation_timer
+from mlflow_onprem.stack.adopting import NOTHING, Adopting
 from mlflow_onprem.stack.connections import Connections
 from mlflow_onprem.stack.inputs import External
 
 FOLDERS = ("/etc/mlflow-onprem", "/opt/mlflow-onprem", "/var/lib/mlflow-onprem")
 
 
-def build(config: Config, credentials: Credentials, facts: Facts, external: External, to: Connections, uv: str = "uv") -> Stack:
-    """Everything `install` converges, in order. One apt run brings all packages; only what needs one of them waits for it."""
+def build(
+    config: Config,
+    credentials: Credentials,
+    facts: Facts,
+    external: External,
+    to: Connections,
+    uv: str = "uv",
+    adopting: Adopting = NOTHING,
+    *,
+    may_migrate: bool = False,
+) -> Stack:
+    """Everything `install` converges, in order. One apt run brings all packages; only what needs one of them waits for it.
+
+    `may_migrate`: existing tables may be brought to a newer revision, for the caller has seen to the way back.
+    """
     wanted = (*postgres.packages(config, facts), *([f"python{facts.python_version}"] if facts.python == "apt" else []))
-    packages: tuple[Resource, ...] = (AptPackages(wanted, AptPackagesState(frozenset(wanted))),) if wanted else ()
+    packages = in_phase(Phase.BUILD, AptPackages(wanted, AptPackagesState(frozenset(wanted)))) if wanted else ()
     everybody_waits = facts.python == "apt"
     return Stack(
         first=(
-            *(Directory(path, DirectoryState(Mode(0o755), "root", "root"), shared=True) for path in FOLDERS),
-            File(USERS_NOTE, FileState(Text("".join(f"{name}\n" for name in facts.users_before)), Mode(0o644), "root", "root"), holds_data=True),
-            Directory(STAMPS, DirectoryState(Mode(0o700), "root", "root")),
-            credentials_module.resource(credentials),
-            credentials_module.dates_resource(credentials),
-            *postgres.before_packages(config, facts),
+            *in_phase(
+                Phase.PREPARE,
+                *(Directory(path, DirectoryState(Mode(0o755), "root", "root"), shared=True) for path in FOLDERS),
+                *adopting.before,
+                File(USERS_NOTE, FileState(Text("".join(f"{name}\n" for name in facts.users_before)), Mode(0o644), "root", "root"), holds_data=True),
+                Directory(STAMPS, DirectoryState(Mode(0o700), "root", "root")),
+                credentials_module.resource(credentials),
+                credentials_module.dates_resource(credentials),
+                *postgres.before_packages(config, facts),
+            ),
             *(packages if everybody_waits else ()),
         ),
         lanes={
-            "object store": minio.resources(config.minio, credentials, facts, to, presigned=config.mlflow.artifacts == "presigned"),
-            "PostgreSQL": (*(() if everybody_waits else packages), *postgres.resources(config, credentials, facts, external, to)),
+            "object store": minio.resources(config.minio, credentials, facts, to, adopting, presigned=config.mlflow.artifacts == "presigned"),
+            "PostgreSQL": (
+                *(() if everybody_waits else packages),
+                *in_phase(Phase.DATA, *postgres.resources(config, credentials, facts, external, to, adopting)),
+            ),
             "Python environment": mlflow.python_lane(config, facts, uv),
         },
         last=(
-            *mlflow.resources(config, credentials, facts, external, to, uv),
-            *postgres.roles(config, external, to),
-            *rotation_timer.resources(config, to.systemd),
-            *gc_timer.resources(config, to.systemd),
-            *backup_timer.resources(config, to.systemd),
+            *mlflow.resources(config, credentials, facts, external, to, uv, adopting, may_migrate=may_migrate),
+            *in_phase(
+                Phase.SERVE,
+                *postgres.roles(config, external, to),
+                *rotation_timer.resources(config, to.systemd),
+                *gc_timer.resources(config, to.systemd),
+                *backup_timer.resources(config, to.systemd),
+            ),
         ),
+        names=("host", "mlflow"),
     )

@@ -7,7 +7,7 @@ import ipaddress
 from mlflow_onprem.clients.bucket_policy import bucket_policy
 from mlflow_onprem.clients.store_errors import StoreRefused, StoreUnreachable
 from mlflow_onprem.core.host import Host
-from mlflow_onprem.core.resource import Mode, Resource, Text
+from mlflow_onprem.core.resource import Mode, Phase, Resource, Text, in_phase
 from mlflow_onprem.core.secret import Secret
 from mlflow_onprem.resources.binary import BinaryState, Build, Download, PinnedBinary
 from mlflow_onprem.resources.bucket import AccessKey, AccessKeyState, Bucket, BucketState, policy_text
@@ -19,6 +19,7 @@ from mlflow_onprem.settings.config import MinioSection
 from mlflow_onprem.settings.credentials import Credentials, Stage
 from mlflow_onprem.settings.facts import Facts
 from mlflow_onprem.stack import kernel, service_accounts
+from mlflow_onprem.stack.adopting import Adopting
 from mlflow_onprem.stack.connections import Connections
 from mlflow_onprem.system.package_data import read
 
@@ -74,11 +75,13 @@ def endpoint(config: MinioSection) -> str:
     return f"http://{loopback if bind.is_unspecified else address}:{config.port}"
 
 
-def resources(config: MinioSection, credentials: Credentials, facts: Facts, to: Connections, *, presigned: bool = False) -> tuple[Resource, ...]:
+def resources(
+    config: MinioSection, credentials: Credentials, facts: Facts, to: Connections, adopting: Adopting, *, presigned: bool = False
+) -> tuple[Resource, ...]:
     """The whole list, in order; for an external store only the bucket, and what is used of the store tried in it."""
     bucket = Bucket(to.store, config.bucket, BucketState(config.bucket), holds_data=True)
     if config.mode == "external":
-        return (bucket, StoreFeatures(to.store, config.bucket, presigned, wanted(endpoint(config), presigned=presigned)))
+        return in_phase(Phase.DATA, bucket, StoreFeatures(to.store, config.bucket, presigned, wanted(endpoint(config), presigned=presigned)))
     program = source(config, facts)
     folder = f"{STORE}/{program.version.replace(' ', '-')}"
     group, account = facts.group_of(config.user), service_accounts.drop_in("minio.service", config.user, "minio", facts)
@@ -91,34 +94,41 @@ def resources(config: MinioSection, credentials: Credentials, facts: Facts, to: 
     )
     less = kernel.drop_in("minio.service", facts)
     return (
-        service_accounts.user(config.user, "/var/lib/minio", facts),
-        Directory(STORE, DirectoryState(Mode(0o755), "root", "root")),
-        PinnedBinary(folder, "minio", program, BinaryState(program.version)),
-        Symlink(f"{STORE}/current", SymlinkState(folder.rpartition("/")[2])),
-        *(service_accounts.hand_over(path, config.user, "minio.service", facts) for path in data_folders(config)),
-        *(
-            Directory(path, DirectoryState(service_accounts.data_mode(config.user, facts), config.user, group), holds_data=True)
-            for path in data_folders(config)
+        *in_phase(
+            Phase.BUILD,
+            service_accounts.user(config.user, "/var/lib/minio", facts),
+            Directory(STORE, DirectoryState(Mode(0o755), "root", "root")),
+            PinnedBinary(folder, "minio", program, BinaryState(program.version)),
         ),
-        *(Way(path, config.user) for path in data_folders(config)),
-        Directory(f"{ETC}/minio", DirectoryState(Mode(0o750), "root", group)),
-        Directory(f"{UNIT}.d", DirectoryState(Mode(0o755), "root", "root"), shared=True),
-        *files,
-        less,
-        account,
-        Service(
-            "minio.service",
-            ServiceState(enabled=True, active=True, inputs=digest((*files, *service_accounts.wanted(less, account)), [program.version])),
-            to.systemd,
-            paths=(*(file.path for file in (*files, less, account)), f"{folder}/manifest.json"),
-            # It says that it is ready before it has loaded its access keys, and refuses them for a moment.
-            settled=lambda: _knows_key(config, credentials, to),
-            ports=(config.port, config.console_port),
+        *in_phase(
+            Phase.DATA,
+            Symlink(f"{STORE}/current", SymlinkState(folder.rpartition("/")[2])),
+            *adopting.store,
+            *(service_accounts.hand_over(path, config.user, "minio.service", facts) for path in data_folders(config)),
+            *(
+                Directory(path, DirectoryState(service_accounts.data_mode(config.user, facts), config.user, group), holds_data=True)
+                for path in data_folders(config)
+            ),
+            *(Way(path, config.user) for path in data_folders(config)),
+            Directory(f"{ETC}/minio", DirectoryState(Mode(0o750), "root", group)),
+            Directory(f"{UNIT}.d", DirectoryState(Mode(0o755), "root", "root"), shared=True),
+            *files,
+            less,
+            account,
+            Service(
+                "minio.service",
+                ServiceState(enabled=True, active=True, inputs=digest((*files, *service_accounts.wanted(less, account)), [program.version])),
+                to.systemd,
+                paths=(*(file.path for file in (*files, less, account)), f"{folder}/manifest.json"),
+                # It says that it is ready before it has loaded its access keys, and refuses them for a moment.
+                settled=lambda: _knows_key(config, credentials, to),
+                ports=(config.port, config.console_port),
+            ),
+            StoreFeatures(to.store, None, True, wanted(program.version, presigned=False)),
+            bucket,
+            *_founded(config),
+            *_access_keys(config, credentials, to),
         ),
-        StoreFeatures(to.store, None, True, wanted(program.version, presigned=False)),
-        bucket,
-        *_founded(config),
-        *_access_keys(config, credentials, to),
     )
 
 

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from urllib.parse import quote, urlsplit
 
 from mlflow_onprem.clients.mlflow_api import MlflowApi
-from mlflow_onprem.core.engine import Stack
-from mlflow_onprem.core.errors import ConfigError
-from mlflow_onprem.core.resource import Mode, Resource, Text
+from mlflow_onprem.core.resource import Mode, Phase, Resource, Text, in_phase
 from mlflow_onprem.core.secret import Secret
 from mlflow_onprem.resources.environment import Environment, EnvironmentState, lock_key
 from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileState, Symlink, SymlinkState
 from mlflow_onprem.resources.modules import Modules, ModulesState
 from mlflow_onprem.resources.permissions import Way
 from mlflow_onprem.resources.rotation import Administrator, Closed, PasswordState, Program
-from mlflow_onprem.resources.schema import NEWEST, Schema, SchemaState
+from mlflow_onprem.resources.schema import Schema
 from mlflow_onprem.resources.services import Service, ServiceState, digest
 from mlflow_onprem.settings import addresses
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.credentials import Credentials, Stage, accepted
-from mlflow_onprem.settings.facts import LOCKS, Facts
+from mlflow_onprem.settings.facts import Facts
 from mlflow_onprem.stack import kernel, minio, modules
 from mlflow_onprem.stack import service_accounts as accounts
+from mlflow_onprem.stack.adopting import Adopting
 from mlflow_onprem.stack.connections import Connections
 from mlflow_onprem.stack.inputs import External
 from mlflow_onprem.stack.mlflow_connection import local_url
-from mlflow_onprem.system.package_data import names, read
+from mlflow_onprem.stack.mlflow_release import lock, schema_of
+from mlflow_onprem.system.package_data import read
 
 MIB = 1 << 20
 ETC = "/etc/mlflow-onprem"
@@ -36,32 +34,6 @@ MODULES = "/opt/mlflow-onprem/server"
 UNIT = "/etc/systemd/system/mlflow.service"
 #: Files that a worker reads when it starts; for all others the service itself has to start anew.
 REREAD = ("s3-credentials", "flask-secret-key", "kek-passphrase", "webhook-key", "pgpass")
-
-
-def lock(version: str, own: tuple[tuple[str, str], ...] = ()) -> str:
-    """The hash-locked requirements of a version of MLflow: this release's, or one of the host's own. Raises ConfigError for any other."""
-    known = [name.removeprefix("mlflow-").removesuffix(".txt") for name in names("locks", "mlflow-*.txt")]
-    if version in known:
-        return read(f"locks/mlflow-{version}.txt")
-    if version in dict(own):
-        return dict(own)[version]
-    raise ConfigError(
-        f"mlflow.version: {version} is not one this release carries",
-        f"it carries {', '.join(known)}; a lock of your own goes to {LOCKS}/mlflow-{version}.txt (docs/operations-upgrade.md)",
-    )
-
-
-def schema_of(version: str, *, accounts: bool) -> tuple[SchemaState, tuple[str, ...]]:
-    """The tables' wanted state, and all revisions on the way there, oldest first; of a lock of the host's own MLflow itself knows them."""
-    known = json.loads(read("locks/schemas.json")).get(version)
-    if known is None:
-        return SchemaState(NEWEST, NEWEST if accounts else None, administrator=True), ()
-    return SchemaState(known["tracking"], known["auth"] if accounts else None, administrator=True), tuple(known["steps"]["tracking"].split())
-
-
-def migrating(stack: Stack) -> Stack:
-    """The same lists, allowed to bring existing tables to a newer revision: upgrade and restore have seen to the way back."""
-    return dataclasses.replace(stack, last=tuple(dataclasses.replace(r, may_migrate=True) if isinstance(r, Schema) else r for r in stack.last))
 
 
 def environment(config: Config, facts: Facts, uv: str) -> Environment:
@@ -78,18 +50,26 @@ def python_lane(config: Config, facts: Facts, uv: str) -> tuple[Resource, ...]:
     """What needs neither the store nor the database."""
     made = environment(config, facts, uv)
     return (
-        accounts.user(config.mlflow.user, "/var/lib/mlflow", facts),
-        Directory(ENVIRONMENTS, DirectoryState(Mode(0o755), "root", "root")),
-        made,
-        Way(made.directory, config.mlflow.user),
-        Symlink(f"{ENVIRONMENTS}/current", SymlinkState(made.directory.rpartition("/")[2])),
-        Directory(MODULES, DirectoryState(Mode(0o755), "root", "root")),
-        Modules(f"{MODULES}/{modules.key()}", modules.contents(), f"{made.directory}/bin/python", ModulesState(modules.key())),
-        Symlink(f"{MODULES}/current", SymlinkState(modules.key())),
+        *in_phase(
+            Phase.BUILD,
+            accounts.user(config.mlflow.user, "/var/lib/mlflow", facts),
+            Directory(ENVIRONMENTS, DirectoryState(Mode(0o755), "root", "root")),
+            made,
+            Way(made.directory, config.mlflow.user),
+            Directory(MODULES, DirectoryState(Mode(0o755), "root", "root")),
+            Modules(f"{MODULES}/{modules.key()}", modules.contents(), f"{made.directory}/bin/python", ModulesState(modules.key())),
+        ),
+        *in_phase(
+            Phase.DATA,
+            Symlink(f"{ENVIRONMENTS}/current", SymlinkState(made.directory.rpartition("/")[2])),
+            Symlink(f"{MODULES}/current", SymlinkState(modules.key())),
+        ),
     )
 
 
-def resources(config: Config, credentials: Credentials, facts: Facts, external: External, to: Connections, uv: str) -> tuple[Resource, ...]:
+def resources(
+    config: Config, credentials: Credentials, facts: Facts, external: External, to: Connections, uv: str, adopting: Adopting, *, may_migrate: bool
+) -> tuple[Resource, ...]:
     """The service itself, when store, database and environment are there."""
     files = _files(config, credentials, facts, external)
     made = environment(config, facts, uv)
@@ -104,37 +84,46 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
     service_files = [file for file in files if file not in reread and not file.path.endswith("/admin-password")]
     counted = (*service_files, unit, *accounts.wanted(less, account))
     return (
-        Directory(f"{ETC}/mlflow", DirectoryState(Mode(0o750), "root", group)),
-        accounts.hand_over("/var/lib/mlflow", user, "mlflow.service", facts),
-        Directory("/var/lib/mlflow", DirectoryState(Mode(0o700), user, group)),
-        *files,
-        *_other_password(config, credentials, facts),
-        Schema(
-            to.sql,
-            config.postgres.database if config.postgres.mode == "local" else external.database,
-            auth.database if auth.enabled else None,
-            credentials.mlflow_admin,
-            f"{made.directory}/bin/python",
-            _environment(config, facts, external),
-            wanted,
-            steps=steps,
-            user=user,
-        ),
-        unit,
-        *accounts.with_folder(less, account),
-        Service(
-            "mlflow.service",
-            ServiceState(enabled=True, active=True, inputs=digest(counted, [made.directory, modules.key()]), rereads=digest(reread)),
-            to.systemd,
-            paths=(
-                *(file.path for file in (*service_files, unit, less, account)),
-                f"{made.directory}/environment.json",
-                f"{MODULES}/{modules.key()}",
+        *in_phase(
+            Phase.SCHEMA,
+            Directory(f"{ETC}/mlflow", DirectoryState(Mode(0o750), "root", group)),
+            accounts.hand_over("/var/lib/mlflow", user, "mlflow.service", facts),
+            Directory("/var/lib/mlflow", DirectoryState(Mode(0o700), user, group)),
+            *files,
+            *_other_password(config, credentials, facts),
+            Schema(
+                to.sql,
+                config.postgres.database if config.postgres.mode == "local" else external.database,
+                auth.database if auth.enabled else None,
+                credentials.mlflow_admin,
+                f"{made.directory}/bin/python",
+                service_settings(config, facts, external),
+                wanted,
+                may_migrate=may_migrate,
+                steps=steps,
+                user=user,
             ),
-            reread_paths=tuple(file.path for file in reread),
-            ports=(config.mlflow.port,),
+            *adopting.tables,
+            unit,
+            *accounts.with_folder(less, account),
         ),
-        *_rotation(config, credentials, facts, external, to, made),
+        *in_phase(
+            Phase.SERVE,
+            Service(
+                "mlflow.service",
+                ServiceState(enabled=True, active=True, inputs=digest(counted, [made.directory, modules.key()]), rereads=digest(reread)),
+                to.systemd,
+                paths=(
+                    *(file.path for file in (*service_files, unit, less, account)),
+                    f"{made.directory}/environment.json",
+                    f"{MODULES}/{modules.key()}",
+                ),
+                reread_paths=tuple(file.path for file in reread),
+                ports=(config.mlflow.port,),
+            ),
+            *adopting.done,
+            *_rotation(config, credentials, facts, external, to, made),
+        ),
     )
 
 
@@ -143,7 +132,7 @@ def _rotation(config: Config, credentials: Credentials, facts: Facts, external: 
     rotation = credentials.rotation
     if rotation is None or rotation.stage is not Stage.CURRENT or "mlflow" not in rotation.scope:
         return ()
-    program = Program(f"{made.directory}/bin/python", _environment(config, facts, external), config.mlflow.user)
+    program = Program(f"{made.directory}/bin/python", service_settings(config, facts, external), config.mlflow.user)
     database = config.postgres.database if config.postgres.mode == "local" else external.database
     name, url = credentials.mlflow_admin, local_url(config)
     new, *old = accepted(credentials, "mlflow_admin_password")
@@ -170,7 +159,7 @@ def database_uri(config: Config, external: External, database: str) -> str:
     return f"postgresql+psycopg://{quote(config.postgres.user)}@/{database}?host=/var/run/postgresql&port={config.postgres.port}"
 
 
-def _environment(config: Config, facts: Facts, external: External) -> tuple[tuple[str, str], ...]:
+def service_settings(config: Config, facts: Facts, external: External) -> tuple[tuple[str, str], ...]:
     settings = config.mlflow
     database = config.postgres.database if config.postgres.mode == "local" else external.database
     count = workers(config, facts)
@@ -218,7 +207,7 @@ def public_store_url(config: Config, facts: Facts) -> str:
 
 
 def _files(config: Config, credentials: Credentials, facts: Facts, external: External) -> tuple[File, ...]:
-    settings = "".join(f"{name}={value}\n" for name, value in _environment(config, facts, external))
+    settings = "".join(f"{name}={value}\n" for name, value in service_settings(config, facts, external))
     header = "# Written by mlflow-onprem from config.toml. No secret stands here.\n"
     access_key, secret_key = credentials.s3_access_key, credentials.s3_secret_key
     files = {

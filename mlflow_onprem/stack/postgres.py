@@ -15,6 +15,7 @@ from mlflow_onprem.resources.services import Service, ServiceState
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.credentials import Credentials, Stage, accepted
 from mlflow_onprem.settings.facts import CLUSTER_NOTE, Facts
+from mlflow_onprem.stack.adopting import Adopting
 from mlflow_onprem.stack.connections import Connections
 from mlflow_onprem.stack.inputs import External
 from mlflow_onprem.system import clusters
@@ -59,7 +60,9 @@ def before_packages(config: Config, facts: Facts) -> tuple[Resource, ...]:
     )
 
 
-def resources(config: Config, credentials: Credentials, facts: Facts, external: External, to: Connections) -> tuple[Resource, ...]:
+def resources(
+    config: Config, credentials: Credentials, facts: Facts, external: External, to: Connections, adopting: Adopting
+) -> tuple[Resource, ...]:
     """The whole list, in order; for an external server only what its role may make there: the databases."""
     settings, user = config.postgres, config.postgres.user
     if settings.mode == "external":
@@ -83,6 +86,7 @@ def resources(config: Config, credentials: Credentials, facts: Facts, external: 
         *included,
         MarkedBlock(cluster.ident, BlockState(Text(f"mlflow-onprem  {_quoted(config.mlflow.user)}  {user}\n"))),
         MarkedBlock(cluster.hba, BlockState(Text(_access(config, facts, external)))),
+        *adopting.access,
         # A restart would cut off whoever else uses this cluster: SettingsInForce does it where a setting of ours needs one.
         Service(unit(facts), ServiceState(enabled=True, active=True, inputs=""), to.systemd, boot_unit=BOOT_UNIT, restarts=False),
         *(() if facts.postgres_shared else (AdministratorAccess(to.sql, to.systemd, unit(facts)),)),

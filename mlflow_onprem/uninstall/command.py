@@ -13,7 +13,7 @@ from mlflow_onprem.core import engine
 from mlflow_onprem.core.engine import Report, Stack, Watch
 from mlflow_onprem.core.errors import CommandFailed
 from mlflow_onprem.core.host import Host
-from mlflow_onprem.core.resource import Resource, compare
+from mlflow_onprem.core.resource import Phase, Resource, compare
 from mlflow_onprem.resources.accounts import SystemGroup, SystemUser
 from mlflow_onprem.resources.bucket import AccessKey, Bucket
 from mlflow_onprem.resources.cluster import AdministratorAccess, PostgresCluster
@@ -122,11 +122,9 @@ def _retired(assembly: Assembly, found: Postgres, *, purge: bool) -> Stack:
         ]
     extra += [SystemUser(name, None) for name in _former_accounts(assembly) if purge or name != ACCOUNTS[0]]
     stack = engine.retire([each for each in going if each is not None], with_data=purge)
-    # The shared folders stand first in the list, so they go last: empty by then, or not ours alone.
-    cut = next(
-        (at for at, each in enumerate(stack.first) if isinstance(each, Directory) and each.shared and each.path.count("/") == 2), len(stack.first)
-    )
-    return Stack(first=(*stack.first[:cut], *extra, *stack.first[cut:]))
+    # What was prepared first goes last: the shared folders are empty by then, or not ours alone; the notes on what was here before us go
+    # when nothing needs them any more.
+    return Stack(first=(*stack.only(set(Phase) - {Phase.PREPARE}), *extra, *stack.only([Phase.PREPARE])))
 
 
 def _former_accounts(assembly: Assembly) -> tuple[str, ...]:

@@ -14,7 +14,6 @@ from mlflow_onprem.resources.schema import NEWEST, Schema, SchemaState
 from mlflow_onprem.resources.services import Service
 from mlflow_onprem.restore import state
 from mlflow_onprem.stack.assembly import Assembly
-from mlflow_onprem.stack.mlflow import migrating
 from mlflow_onprem.system.local_host import LocalHost
 from mlflow_onprem.upgrade import postgres_guide
 from mlflow_onprem.upgrade import state as upgrade_journal
@@ -63,7 +62,7 @@ def check(host: LocalHost, assembly: Assembly) -> Check:
     if not host.is_root:
         raise Refused("an upgrade is looked at and made by root", "run it with sudo")
     plan = engine.plan(host, assembly.stack)
-    schema = next(each for each in migrating(assembly.stack) if isinstance(each, Schema))
+    schema = next(each for each in assembly.migrating if isinstance(each, Schema))
     have = schema.observe(host)
     refusals = list(_refusals(host, assembly, version, wanted))
     migrations: int | None = 0

@@ -13,18 +13,11 @@ from mlflow_onprem.backup.database import Server
 from mlflow_onprem.core import engine
 from mlflow_onprem.core.engine import Event, Stack
 from mlflow_onprem.core.errors import CommandFailed, OnPremError, Unhealthy
+from mlflow_onprem.core.resource import Phase
 from mlflow_onprem.doctor.command import client_day
-from mlflow_onprem.resources.accounts import SystemUser
-from mlflow_onprem.resources.binary import PinnedBinary
-from mlflow_onprem.resources.environment import Environment
-from mlflow_onprem.resources.files import Directory
-from mlflow_onprem.resources.modules import Modules
-from mlflow_onprem.resources.packages import AptPackages
 from mlflow_onprem.resources.schema import Schema, SchemaState
-from mlflow_onprem.resources.services import Service
 from mlflow_onprem.stack import health
 from mlflow_onprem.stack.assembly import Assembly
-from mlflow_onprem.stack.mlflow import migrating
 from mlflow_onprem.system import stopped
 from mlflow_onprem.system.local_host import LocalHost
 from mlflow_onprem.upgrade import state as journals
@@ -32,8 +25,6 @@ from mlflow_onprem.upgrade.state import CHANGING, MLFLOW, OPENING, STOPPING, Jou
 
 PRIVATE = "/run/systemd/system/mlflow.service.d"
 PRIVATE_SETTINGS = "/run/mlflow-onprem-upgrade.env"
-#: What can be made while the old stack serves: it lies beside what is in use.
-BESIDE = (AptPackages, SystemUser, Directory, PinnedBinary, Environment, Modules)
 KEPT = 2  # environments: the one in use, and the one before it
 
 Watch = Callable[[Event], None]
@@ -57,7 +48,7 @@ class Upgrading:
 
     @property
     def stack(self) -> Stack:
-        return migrating(self.assembly.stack)
+        return self.assembly.migrating
 
     @property
     def schema(self) -> Schema:
@@ -108,8 +99,7 @@ def back_up(making: Upgrading) -> None:
 
 def build(making: Upgrading) -> None:
     """The new environment and the new program beside the old ones, then what only they know: whether they know these tables."""
-    beside = [each for each in making.stack if isinstance(each, BESIDE) and each.want is not None]
-    engine.converge(making.host, Stack(first=tuple(each for each in beside if _is_beside(each))), making.watch)
+    engine.converge(making.host, making.stack.only([Phase.BUILD]), making.watch)
     schema = making.schema
     have = schema.observe(making.host)
     if not isinstance(have, SchemaState) or have == schema.want:
@@ -120,10 +110,6 @@ def build(making: Upgrading) -> None:
     known = dataclasses.replace(schema, steps=tuple((answer["tracking"].get("steps") or "").split()) or schema.steps)
     known.check_may_change(have)
     making.migrations = known.migrations_ahead(have.tracking)
-
-
-def _is_beside(resource: object) -> bool:
-    return not isinstance(resource, Directory) or resource.path.startswith("/opt/mlflow-onprem")
 
 
 # changes: MLflow is away -------------------------------------------------------------------------------------------------
@@ -151,9 +137,7 @@ def copy_databases(making: Upgrading) -> None:
 
 def change(making: Upgrading) -> None:
     """What install does, but for MLflow's own service. Here tables are migrated, once."""
-    stack = making.stack
-    last = tuple(each for each in stack.last if not (isinstance(each, Service) and each.unit == MLFLOW))
-    report = engine.converge(making.host, dataclasses.replace(stack, last=last), making.watch)
+    report = engine.converge(making.host, making.stack.only(Phase.SCHEMA.and_before()), making.watch)
     making.changed = tuple(each.resource for each in report.changed)
 
 

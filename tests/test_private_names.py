@@ -24,13 +24,15 @@ FOREIGN = {"mlflow", "uvicorn", "sqlalchemy", "alembic", "botocore", "boto3", "s
 #: Of these projects modules count as private, too: MLflow documents few of its own, uvicorn documents its settings and `Config`.
 INTERNAL = re.compile(r"^(mlflow\.(?!entities|exceptions|version)\w+|uvicorn\.\w+)")
 PRIVATE = re.compile(r"^_[A-Za-z]\w*$")
+#: A module that is imported by its name in a string.
+MODULE = re.compile(r"[a-z]\w*(\.\w+)+")
 VARIABLE = re.compile(r"^_MLFLOW_\w+$")
 SECTIONS = {
     "names": "Names with an underscore",
     "variables": "Variables of the environment",
     "replaced": "Replaced while it runs",
     "subclassed": "Subclassed, with the methods we define",
-    "modules": "Imported from modules that are not documented",
+    "modules": "Undocumented modules, loggers and keys",
 }
 HEAD = """# Private names we use
 
@@ -102,8 +104,11 @@ def private(text: str) -> Iterator[tuple[str, str]]:
     for node in ast.walk(tree):
         yield from (("names", each) for each in underscored(node, names, mine))
         yield from built_upon(node, names)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and VARIABLE.match(node.value):
-            yield "variables", node.value
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if VARIABLE.match(node.value):
+                yield "variables", node.value
+            elif MODULE.fullmatch(node.value) and INTERNAL.match(node.value):
+                yield "modules", node.value
 
 
 def inherited() -> set[str]:
@@ -146,6 +151,7 @@ def test_every_private_name_is_listed() -> None:
         ("from mlflow.server import auth\nauth.store.get_user = 1", ("replaced", "mlflow.server.auth.store.get_user")),
         ("E = '_MLFLOW_SERVER_FILE_STORE'", ("variables", "_MLFLOW_SERVER_FILE_STORE")),
         ("from mlflow.utils import crypto", ("modules", "mlflow.utils.crypto")),
+        ("M = 'mlflow.webhooks.ssrf'", ("modules", "mlflow.webhooks.ssrf")),
         (
             "from uvicorn.supervisors.multiprocess import Multiprocess\nclass S(Multiprocess):\n    def run(self): ...",
             ("subclassed", "uvicorn.supervisors.multiprocess.Multiprocess: run"),

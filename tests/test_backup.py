@@ -451,6 +451,11 @@ def test_status_says_how_old_and_whether_proven(host: LocalHost) -> None:
         "backups: 2 in /var/backups, the newest 5 hours old; the newest proven one is 3 days old (20261101-000000-0001)",
         "backups: 2 in /var/backups, the newest 5 hours old, proven",
     ]
+    body = summary.as_json(summary.read(host), NOW)
+    assert (body["count"], body["newest"], body["age_seconds"], body["proven"]) == (2, new.id, 5 * 3600, True)
+    none = summary.as_json(None, NOW)
+    assert (none["count"], none["newest"], none["proven"]) == (0, None, False)
+    assert set(none) == set(body)
 
 
 def test_the_list_shows_what_is_proven(host: LocalHost, repository: Folder) -> None:

@@ -278,13 +278,30 @@ def test_a_program_gets_a_small_environment_with_the_proxy_in_it(tmp_path: Path,
     assert {"PATH", "LC_ALL", "HOME", "https_proxy", "EXTRA"} <= names
 
 
-def test_a_file_has_its_mode_before_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that dies in the middle leaves neither a readable half nor a stray file."""
-    seen: list[int] = []
+def test_a_file_has_its_mode_and_owner_before_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at when they are set, not later: whoever may open the file then would already read what is in it."""
+    sizes: dict[str, list[int]] = {"fchmod": [], "chown": []}
 
+    def fchmod(descriptor: int, mode: int, real: Callable[[int, int], None] = os.fchmod) -> None:
+        sizes["fchmod"].append(os.fstat(descriptor).st_size)
+        real(descriptor, mode)
+
+    def chown(_host: LocalHost, target: int | Path, _owner: str, _group: str) -> None:
+        sizes["chown"].append(os.fstat(target).st_size if isinstance(target, int) else -1)
+
+    host = LocalHost(tmp_path)
+    host.mkdir("/d", mode=0o755, owner=USER, group=GROUP)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fchmod", fchmod)
+        patch.setattr(LocalHost, "_chown", chown)
+        # More than Python holds back before it writes.
+        host.write("/d/file", b"secret" * 1_000_000, mode=0o640, owner=USER, group=GROUP)
+    assert sizes == {"fchmod": [0], "chown": [0]}
+    assert (tmp_path / "d" / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_write_that_dies_in_the_middle_leaves_neither_half_nor_stray_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(_descriptor: int) -> None:
-        [temporary] = [path for path in (tmp_path / "d").iterdir() if path.name != "file"]
-        seen.append(temporary.stat().st_mode & 0o777)
         raise OSError(28, "No space left on device")
 
     host = LocalHost(tmp_path)
@@ -295,7 +312,6 @@ def test_a_file_has_its_mode_before_its_content(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(OnPremError, match="could not be written: No space left on device") as caught:
             host.write("/d/file", b"new", mode=0o640, owner=USER, group=GROUP)
     assert "df -h" in caught.value.hint
-    assert seen == [0o640]
     assert host.listdir("/d") == ["file"]
     assert host.read("/d/file") == b"old"
 

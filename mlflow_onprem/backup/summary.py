@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlflow_onprem.backup.manifest import Manifest, Proof
+from mlflow_onprem.core.errors import NotVisible
 from mlflow_onprem.core.host import Host
+
+if TYPE_CHECKING:
+    from mlflow_onprem.backup.manifest import Manifest, Proof
 
 PATH = "/var/lib/mlflow-onprem/backups.json"
 
@@ -42,11 +46,30 @@ def write(host: Host, address: str, backups: Sequence[tuple[Manifest, Proof | No
 
 def read(host: Host) -> Summary | None:
     """What was found last, None where no backup was ever made here."""
-    content = host.read(PATH)
     try:
+        content = host.read(PATH)
         return None if content is None else Summary.model_validate_json(content)
-    except ValidationError:
+    except (ValidationError, NotVisible):
         return None
+
+
+def as_json(found: Summary | None, now: datetime) -> dict[str, Any]:
+    """The same for `status --json`: ids are None where there is none, ages in whole seconds; `proven` is about the newest one."""
+    if found is None:
+        return {"count": 0, "address": None, "newest": None, "age_seconds": None, "proven": False, "newest_proven": None, "proven_age_seconds": None}
+    return {
+        "count": found.count,
+        "address": found.address,
+        "newest": found.newest,
+        "age_seconds": _seconds(found.created, now),
+        "proven": found.newest is not None and found.newest == found.proven,
+        "newest_proven": found.proven,
+        "proven_age_seconds": _seconds(found.proven_created, now),
+    }
+
+
+def _seconds(since: datetime | None, now: datetime) -> int | None:
+    return None if since is None else max(int((now - since).total_seconds()), 0)
 
 
 def line(found: Summary | None, now: datetime) -> str:

@@ -90,7 +90,10 @@ def status(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Ask 9000, 5432 and 5000 whether they really serve. Needs no root."""
+    """Ask 9000, 5432 and 5000 whether they really serve, and say how old secrets and backups are. Needs no root."""
+    from datetime import datetime, timezone
+
+    from mlflow_onprem.backup import summary
     from mlflow_onprem.rotation import render as render_rotation
     from mlflow_onprem.settings.config_file import load
     from mlflow_onprem.settings.credentials import UNFINISHED, read_dates
@@ -110,7 +113,14 @@ def status(
     healthy = all(each.healthy for each in verdicts)
     dates = read_dates(host)
     secrets = ages(dates, loaded)
-    body = {"healthy": healthy, "services": [verdict_json(each) for each in verdicts], "secrets": render_rotation.ages_json(secrets)}
-    text = f"{status_text(verdicts)}\n\n{render_rotation.ages_text(secrets, dates.get(UNFINISHED))}".rstrip()
+    backups, now = summary.read(host), datetime.now(timezone.utc)
+    body = {
+        "healthy": healthy,
+        "services": [verdict_json(each) for each in verdicts],
+        "secrets": render_rotation.ages_json(secrets),
+        "backups": summary.as_json(backups, now),
+    }
+    beside = [render_rotation.ages_text(secrets, dates.get(UNFINISHED)), summary.line(backups, now)]
+    text = "\n".join([status_text(verdicts), "", *(each for each in beside if each)])
     emit("status", body, text, as_json=as_json)
     return ExitCode.OK if healthy else ExitCode.UNHEALTHY

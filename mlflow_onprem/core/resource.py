@@ -120,7 +120,7 @@ def compare(resource: Resource, have: Any) -> Change | None:
     for each in dataclasses.fields(want):
         new = getattr(want, each.name)
         old = ABSENT if have is None else getattr(have, each.name)
-        if have is None or old != new:
+        if old != new and not (have is None and each.metadata.get("implied")):  # the resource's name says it already
             fields[each.name] = _field_change(old, new)
     return Change(resource.name, action, fields)
 

@@ -52,7 +52,7 @@ class File(Base):
         content, mode, owner, group = self.want.content, self.want.mode.value, self.want.owner, self.want.group
         found = host.stat(self.path)
         if found is not None and found.kind == "directory":
-            raise OnPremError(f"{self.path} is a directory, a file is wanted there", f"move it away: mv {self.path} {self.path}.old")
+            raise OnPremError(f"{self.path} is a directory, but a file must be there", f"move it away: mv {self.path} {self.path}.old")
         if have is not None and have.content == content and found is not None and found.kind == "file":
             host.set_attributes(self.path, mode=mode, owner=owner, group=group)
             return
@@ -67,6 +67,7 @@ class DirectoryState:
     mode: Mode
     owner: str
     group: str
+    kind: str = field(default="directory", metadata={"implied": True})  # another one: something else has its place
 
 
 @dataclass(frozen=True)
@@ -88,15 +89,15 @@ class Directory(Base):
         found = host.stat(self.path)
         if found is None:
             return None
-        if found.kind != "directory":
-            raise OnPremError(f"{self.path} is a {found.kind}, a directory is wanted there", f"move it away: mv {self.path} {self.path}.old")
-        if self.want is None and self.shared and host.listdir(self.path):
-            return None
-        return DirectoryState(Mode(found.mode), found.owner, found.group)
+        if self.want is None and (found.kind != "directory" or (self.shared and host.listdir(self.path))):
+            return None  # the directory that we made is gone; what stands there now is somebody else's
+        return DirectoryState(Mode(found.mode), found.owner, found.group, found.kind)
 
     def apply(self, host: Host, have: DirectoryState | None) -> None:
         if self.want is None:
             host.remove(self.path)
+        elif have is not None and have.kind != "directory":
+            raise OnPremError(f"{self.path} is a {have.kind}, but a directory must be there", f"move it away: mv {self.path} {self.path}.old")
         else:
             host.mkdir(self.path, mode=self.want.mode.value, owner=self.want.owner, group=self.want.group)
 

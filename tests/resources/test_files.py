@@ -71,7 +71,7 @@ def test_something_else_in_the_files_place() -> None:
     settle(host, FILE)
     host = FakeHost()
     host.mkdir("/etc/x", mode=0o755, owner="root", group="root")
-    with pytest.raises(OnPremError, match="is a directory, a file is wanted there") as caught:
+    with pytest.raises(OnPremError, match="is a directory, but a file must be there") as caught:
         FILE.apply(host, FILE.observe(host))
     assert caught.value.hint == "move it away: mv /etc/x /etc/x.old"
 
@@ -87,8 +87,15 @@ def test_a_directory() -> None:
     assert host.read("/srv/a/b/kept") == b"content"
     settle(host, Directory("/srv/a/b", None))
     host.put("/srv/a/b", "a file")
-    with pytest.raises(OnPremError, match="is a file, a directory is wanted there"):
-        wanted.observe(host)
+    # The plan goes on and says so; install does not remove it, and neither does uninstall.
+    change = compare(wanted, wanted.observe(host))
+    assert change is not None
+    assert (change.action, change.fields["kind"].have, change.fields["kind"].want) == ("update", "file", "directory")
+    with pytest.raises(OnPremError, match="is a file, but a directory must be there") as caught:
+        wanted.apply(host, wanted.observe(host))
+    assert caught.value.hint == "move it away: mv /srv/a/b /srv/a/b.old"
+    assert action(host, Directory("/srv/a/b", None)) is None
+    assert "kind" not in getattr(compare(wanted, None), "fields", {"kind"})
 
 
 def test_a_symlink() -> None:

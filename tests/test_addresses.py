@@ -108,7 +108,7 @@ def test_an_address_that_is_gone_is_named_before_anything_is_changed() -> None:
 
 
 def test_status_names_an_address_that_is_gone() -> None:
-    [probe] = [each for each in health.probes(mlflow(bind=NOWHERE, port=9), "http://127.0.0.1:9", None) if each.name == "mlflow"]
+    [probe] = [each for each in health.probes(mlflow(bind=NOWHERE, port=9), None) if each.name == "mlflow"]
     with pytest.raises(ProbeFailed, match=rf"\[mlflow\] bind is {NOWHERE}, and this host does not have that address now"):
         probe.check()
 

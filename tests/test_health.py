@@ -310,13 +310,13 @@ def test_waiting_goes_on_until_all_are_healthy() -> None:
 
 
 def test_there_is_one_probe_for_each_service_of_a_configuration() -> None:
-    local = health.probes(Config(), "http://127.0.0.1:9000", "postgresql@15-main.service")
+    local = health.probes(Config(), "postgresql@15-main.service")
     assert [(each.name, each.unit, each.port) for each in local] == [
         ("minio", "minio.service", 9000),
         ("postgres", "postgresql@15-main.service", 5432),
         ("mlflow", "mlflow.service", 5000),
     ]
-    foreign = health.probes(config(EXTERNAL), "https://s3.example.com", None)
+    foreign = health.probes(config(EXTERNAL), None)
     assert [(each.name, each.unit, each.port) for each in foreign] == [
         ("minio", None, 443),
         ("postgres", None, 6432),
@@ -335,4 +335,5 @@ def test_there_is_one_probe_for_each_service_of_a_configuration() -> None:
     ],
 )
 def test_the_port_of_an_external_store(endpoint: str, port: int) -> None:
-    assert health.probes(config(EXTERNAL), endpoint, None)[0].port == port
+    elsewhere = config({**EXTERNAL, "minio": {**EXTERNAL["minio"], "endpoint": endpoint}})
+    assert health.probes(elsewhere, None)[0].port == port

@@ -269,7 +269,7 @@ def test_a_plan_of_a_rotation_under_way_shows_no_value(machine: Machine) -> None
 
 
 def test_secrets_of_the_users_own_files_take_the_place_of_ours() -> None:
-    external = External(("theirs", Secret("their-secret")), Secret("their-password"), "tracking", "role")
+    external = External(("theirs", Secret("their-secret")), Secret("their-password"))
     found = external.adopted(CREDENTIALS)
     assert (found.s3_access_key, found.s3_secret_key.reveal(), found.postgres_password.reveal()) == ("theirs", "their-secret", "their-password")
     assert found.kek_passphrase == CREDENTIALS.kek_passphrase

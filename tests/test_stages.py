@@ -21,7 +21,7 @@ from mlflow_onprem.install import render
 from mlflow_onprem.resources.files import File
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.facts import Facts
-from mlflow_onprem.stack import inputs, mlflow, mlflow_release, postgres
+from mlflow_onprem.stack import inputs, mlflow, mlflow_release
 from mlflow_onprem.stack.adopting import Adopting
 from mlflow_onprem.stack.inputs import External
 from mlflow_onprem.system.package_data import read
@@ -252,12 +252,6 @@ def test_workers_fit_the_host(cores: int, gibibytes: int, least: int, most: int)
     assert mlflow.workers(config({"mlflow": {"workers": 7}}), facts) == 7
 
 
-def test_addresses_of_the_databases() -> None:
-    assert mlflow.database_uri(Config(), External(), "mlflow") == "postgresql+psycopg://mlflow_user@/mlflow?host=/var/run/postgresql&port=5432"
-    external = mlflow.database_uri(config(EXTERNAL), External(), "tracking")
-    assert external == "postgresql+psycopg://tracker@db.example.com:6432/tracking?sslmode=require"
-
-
 def test_where_clients_find_an_open_store() -> None:
     assert mlflow.public_store_url(config(OPEN), FACTS) == "http://s3.example.com:9000"
     assert mlflow.public_store_url(config({"minio": {"bind": "0.0.0.0"}}), FACTS) == "http://10.0.0.5:9000"
@@ -286,7 +280,6 @@ def test_a_cluster_that_served_others_keeps_its_memory_and_addresses(tmp_path: P
     text = plan_text_of_settings(Machine(tmp_path), dataclasses.replace(FACTS, postgres_shared=True))
     assert "shared_buffers" not in text
     assert "listen_addresses" not in text
-    assert postgres.databases(Config()) == ("mlflow", "mlflow_auth")
 
 
 def test_the_lines_of_pg_hba_let_the_role_in_by_these_ways_alone(tmp_path: Path) -> None:
@@ -327,7 +320,6 @@ def test_external_secrets_come_from_their_files() -> None:
     host = FakeHost()
     external_files(host)
     found = inputs.read(host, config(EXTERNAL))
-    assert (found.database, found.role) == ("tracking", "tracker")
     assert found.s3 is not None
     assert found.s3[0] == "FOREIGNKEY"
     assert "CANARY" not in repr(found)

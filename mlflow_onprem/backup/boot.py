@@ -23,8 +23,10 @@ from mlflow_onprem.backup.repository import Repository
 from mlflow_onprem.backup.transfer import INDEX, fetch
 from mlflow_onprem.core.errors import OnPremError
 from mlflow_onprem.sandbox.command import Account, parse_account
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.config import Config, MinioSection
 from mlflow_onprem.settings.facts import LOCKS
+from mlflow_onprem.settings.topology import LocalStore
 from mlflow_onprem.system.local_host import LocalHost
 
 INSIDE = "/mnt/backup"
@@ -182,7 +184,7 @@ def _choose(host: LocalHost, repository: Repository, manifest: Manifest) -> list
 
 def _configuration(manifest: Manifest, config: Config) -> str:
     """Everything at its default but what the data and the programs need."""
-    store = config.minio if config.minio.mode == "local" else MinioSection()
+    store = config.minio if isinstance(topology.store(config.minio), LocalStore) else MinioSection()
     quoted = {"url": store.url, "sha256": store.sha256} if store.url else {"distribution": store.distribution}
     lines = ["[minio]", *(f"{key} = {json.dumps(value)}" for key, value in quoted.items()), f"bucket = {json.dumps(manifest.bucket)}"]
     lines += ["[postgres]", f"database = {json.dumps(manifest.databases['mlflow'])}"]

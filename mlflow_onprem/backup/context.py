@@ -15,8 +15,9 @@ from mlflow_onprem.backup.s3 import connect
 from mlflow_onprem.clients import store_disk
 from mlflow_onprem.core.errors import OnPremError, Refused
 from mlflow_onprem.settings import credentials as credentials_module
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.config import Config
-from mlflow_onprem.stack import minio
+from mlflow_onprem.settings.topology import LocalStore
 from mlflow_onprem.stack.assembly import Assembly, assemble
 from mlflow_onprem.system.local_host import LocalHost
 
@@ -40,12 +41,12 @@ class Workplace:
     def databases(self) -> dict[str, str]:
         """The databases by what they are for."""
         config = self.config
-        tracking = config.postgres.database if config.postgres.mode == "local" else self.assembly.external.database
+        tracking = topology.postgres(config).database
         return {"mlflow": tracking} | ({"auth": config.mlflow.auth.database} if config.mlflow.auth.enabled else {})
 
     def owner(self) -> str:
         """The role that owns them."""
-        return self.config.postgres.user if self.config.postgres.mode == "local" else self.assembly.external.role
+        return topology.postgres(self.config).role
 
 
 def installed(host: LocalHost) -> bool:
@@ -60,19 +61,18 @@ def enter(host: LocalHost, config: Config, repository: Repository, keys: Keys, a
     assembly = assembly or assemble(host, config)
     host.remove(SPOOL)
     host.mkdir(SPOOL, mode=0o700, owner="root", group="root")
-    server = database.server(host, assembly.sql, config.postgres.mode, config.postgres.port, config.postgres.url)
+    server = database.server(host, assembly.sql, topology.postgres(config))
     return Workplace(host, assembly, repository, keys, bucket(host, assembly), server, host.local(SPOOL))
 
 
 def bucket(host: LocalHost, assembly: Assembly) -> Bucket:
     """The stack's bucket, with what its listing is compared with."""
     found, settings = assembly.credentials, assembly.config.minio
-    if settings.mode == "local":
-        client = connect(minio.endpoint(settings), found.minio_root_user, found.minio_root_password, settings.region)
+    store = topology.store(settings)
+    client = connect(store.endpoint, *store.administrator(found), settings.region)
+    if isinstance(store, LocalStore):
         return Bucket(client, settings.bucket, store_disk.bucket_folder(host.local(settings.data_dir), settings.bucket))
-    client = connect(minio.endpoint(settings), found.s3_access_key, found.s3_secret_key, settings.region)
-    postgres = assembly.config.postgres
-    database = postgres.database if postgres.mode == "local" else assembly.external.database
+    database = topology.postgres(assembly.config).database
     return Bucket(client, settings.bucket, names=lambda: known_names.keys(partial(assembly.sql.query, database), settings.bucket))
 
 

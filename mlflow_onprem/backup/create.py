@@ -24,7 +24,8 @@ from mlflow_onprem.backup.objects import Tally
 from mlflow_onprem.backup.transfer import DAMAGED, INDEX, fetch, sha256_of
 from mlflow_onprem.core.engine import Event
 from mlflow_onprem.core.errors import OnPremError, Refused
-from mlflow_onprem.settings import credentials
+from mlflow_onprem.settings import credentials, topology
+from mlflow_onprem.settings.topology import LocalPostgres, LocalStore
 
 ATTEMPTS = 5
 SAMPLE = 20  # runs whose values a proof compares
@@ -139,7 +140,7 @@ def pack(making: _Making) -> None:
     config = work.config
     named = [config.minio.credentials_file, config.postgres.password_file, config.backup.credentials_file]
     encryption.pack(work.host, spool / "host.tar", [path for path in named if path], [path for path in [config.backup.passphrase_file] if path])
-    if config.postgres.mode == "local":
+    if isinstance(topology.postgres(config), LocalPostgres):
         work.server.roles(spool / "roles.sql")
     if work.keys.kind == "none":
         return
@@ -174,7 +175,9 @@ def publish(making: _Making) -> Manifest:
         mlflow=environment.rpartition("-")[0] or config.mlflow.version,
         lock=environment,
         python=facts.python_version,
-        object_store=(work.host.readlink("/opt/mlflow-onprem/object-store/current") or "external") if config.minio.mode == "local" else "external",
+        object_store=(work.host.readlink("/opt/mlflow-onprem/object-store/current") or "external")
+        if isinstance(topology.store(config.minio), LocalStore)
+        else "external",
         postgres=work.server.version(),
         bucket=work.bucket.name,
         artifacts=config.mlflow.artifacts,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from mlflow_onprem.core.errors import CommandFailed, OnPremError, Refused
 from mlflow_onprem.resources.database import create_statement
+from mlflow_onprem.settings.topology import LocalPostgres, Postgres
 from mlflow_onprem.system.local_host import LocalHost
 
 #: So that the same row has the same text on every host.
@@ -185,16 +186,13 @@ def differences(wanted: Tables, found: Tables) -> list[str]:
     return lines
 
 
-def server(host: LocalHost, sql: Session, mode: str, port: int, url: str | None) -> Server:
+def server(host: LocalHost, sql: Session, postgres: Postgres) -> Server:
     """PostgreSQL of this configuration. Raises Refused where an external one cannot be reached by its own programs."""
-    if mode == "local":
-        return Server(host, sql, f"postgresql://postgres@:{port}", "?host=/var/run/postgresql")
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url or "")
+    if isinstance(postgres, LocalPostgres):
+        return Server(host, sql, f"postgresql://postgres@:{postgres.port}", "?host=/var/run/postgresql")
     try:
         host.run(["pg_dump", "--version"])
     except CommandFailed:
         raise Refused("pg_dump is not on this host", OLD_TOOLS.format(version="NN") + " (NN: the external server's major version)") from None
-    query = f"?{parts.query}" if parts.query else ""
-    return Server(host, sql, f"postgresql://{parts.netloc}", query, None, {"PGPASSFILE": PASSFILE}, maintenance="postgres")
+    query = f"?{postgres.query}" if postgres.query else ""
+    return Server(host, sql, f"postgresql://{postgres.where}", query, None, {"PGPASSFILE": PASSFILE}, maintenance="postgres")

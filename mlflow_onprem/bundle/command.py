@@ -20,8 +20,9 @@ from mlflow_onprem_sandbox import keyrings, machine, product
 
 from mlflow_onprem.core.errors import CommandFailed, ConfigError, OnPremError
 from mlflow_onprem.resources.binary import Build
-from mlflow_onprem.settings import facts
+from mlflow_onprem.settings import facts, topology
 from mlflow_onprem.settings.config import Config
+from mlflow_onprem.settings.topology import ExternalStore, LocalPostgres
 from mlflow_onprem.stack import minio, mlflow_release
 from mlflow_onprem.system import bundle, minio_source
 from mlflow_onprem.system.download import fetch
@@ -112,7 +113,7 @@ def _checkout(root: Path, say: Say) -> None:
 def _packages(host: LocalHost, config: Config, root: Path, release: str, architecture: str, say: Say) -> int:
     """What a plain host of that release would fetch, all dependencies included: apt is told that nothing is installed."""
     wanted = ["python3", "python3-venv"]
-    if config.postgres.mode == "local":
+    if isinstance(topology.postgres(config), LocalPostgres):
         wanted.append(f"postgresql-{config.postgres.version or facts.DISTRIBUTION_POSTGRES[release]}")
     say(f"packages of {release}: {', '.join(wanted)}")
     lines = machine.apt_lines(machine.read_sources(host), release, os.environ.get("MLFLOW_ONPREM_SANDBOX_MIRROR"))
@@ -204,7 +205,7 @@ def _wheels(host: LocalHost, root: Path, locks: dict[str, str], python: str, rel
 
 
 def _store(host: LocalHost, config: Config, root: Path, architecture: str, say: Say) -> None:
-    if config.minio.mode == "external":
+    if isinstance(topology.store(config.minio), ExternalStore):
         return
     (root / "programs").mkdir()
     host_facts = facts.Facts(architecture, "", (), 1, 0, "", 0, False)
@@ -243,7 +244,7 @@ def carried(config: Config) -> str:
     lines = []
     for section, values in wanted.items():
         mine = {key: value for key, value in values.items() if value != getattr(getattr(default, section), key)}
-        if mine and not (section == "minio" and config.minio.mode == "external"):
+        if mine and not (section == "minio" and isinstance(topology.store(config.minio), ExternalStore)):
             lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in mine.items()), ""]
     return "\n".join(["# What the bundle was made for. Every other setting is at its default.", "", *lines]) if lines else ""
 

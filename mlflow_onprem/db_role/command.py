@@ -18,9 +18,10 @@ from mlflow_onprem.core.secret import Secret
 from mlflow_onprem.resources.database import SettingsInForce, scram_verifier
 from mlflow_onprem.resources.db_role import DatabaseRole
 from mlflow_onprem.resources.files import MarkedBlock
-from mlflow_onprem.settings import credentials, db_roles
+from mlflow_onprem.settings import credentials, db_roles, topology
 from mlflow_onprem.settings.config import Config, SqlName
 from mlflow_onprem.settings.db_roles import DbRole
+from mlflow_onprem.settings.topology import ExternalPostgres
 from mlflow_onprem.stack import postgres
 from mlflow_onprem.stack.assembly import Assembly, assemble
 from mlflow_onprem.system.local_host import LocalHost
@@ -100,7 +101,7 @@ def check_name(config: Config, name: str) -> None:
         raise ConfigError(
             f"{name!r} is no name for a role", "lower-case letters, digits and underscores, at most 63, not one of PostgreSQL's own: grafana, team_bi"
         ) from None
-    if name in (config.postgres.user, *postgres.databases(config), "public", "none"):
+    if name in (config.postgres.user, *topology.postgres(config).databases, "public", "none"):
         raise ConfigError(f"{name} is a name of the stack's own", "take another one, such as grafana or team_bi")
 
 
@@ -123,7 +124,7 @@ def _verifier(password: Secret) -> Secret:
 
 
 def _check(host: LocalHost, config: Config) -> None:
-    if config.postgres.mode == "external":
+    if isinstance(topology.postgres(config), ExternalPostgres):
         raise Refused("the database server is not ours: its administrator makes roles there", "ask whoever runs it")
     if not host.is_root:
         raise Refused("only root may look at and change these roles", "run it with sudo")

@@ -15,8 +15,10 @@ from mlflow_onprem.doctor import exposure, host_checks, objects
 from mlflow_onprem.doctor.examination import Examination
 from mlflow_onprem.doctor.smoke_test import Rest, StepFailed, forget_input, travel
 from mlflow_onprem.resources.schema import Schema
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.addresses import remarks, tracking_uri
-from mlflow_onprem.stack import health, minio
+from mlflow_onprem.settings.topology import LocalPostgres, LocalStore
+from mlflow_onprem.stack import health
 from mlflow_onprem.stack.assembly import Assembly
 from mlflow_onprem.stack.mlflow import public_store_url
 from mlflow_onprem.stack.mlflow_connection import local_url
@@ -49,7 +51,7 @@ def _look(host: LocalHost, assembly: Assembly) -> Iterator[Finding]:
     if all(each.level != "error" for each in services):
         yield from client_day(host, assembly, rest)
 
-    endpoint = minio.endpoint(config.minio)
+    endpoint = topology.store(config.minio).endpoint
     yield host_checks.client_address(told, remarks(config, facts))
     yield exposure.default_account(endpoint, config.minio.region)
     yield exposure.foreign_name(rest)
@@ -101,14 +103,14 @@ def _versions(host: LocalHost, assembly: Assembly, rest: Rest) -> Iterator[Findi
         yield host_checks.mlflow_version(rest.send("GET", "/version").text.strip(), config.mlflow.version)
     except StepFailed as failed:
         yield error("MLflow's version", str(failed), "MLflow does not serve", host_checks.INSTALL)
-    if config.minio.mode == "local":
+    if isinstance(topology.store(config.minio), LocalStore):
         program = "/opt/mlflow-onprem/object-store/current/minio"
         try:
             yield host_checks.store_version(host.run([program, "--version"], ok=(0, 1)).out.partition("\n")[0].strip(), config.minio)
         except OnPremError as failed:
             yield error("object store's version", failed.message, "the program is damaged or missing", host_checks.INSTALL)
     yield host_checks.store_features(host)
-    if config.postgres.mode == "local":
+    if isinstance(topology.postgres(config), LocalPostgres):
         yield host_checks.postgres_version(host, assembly.facts.postgres_version)
 
 

@@ -12,7 +12,9 @@ from mlflow_onprem.core.finding import Finding, error, ok, warning
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.core.secret import Secret
 from mlflow_onprem.doctor.smoke_test import Rest, StepFailed
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.config import Config
+from mlflow_onprem.settings.topology import LocalPostgres, LocalStore
 from mlflow_onprem.system.ports import listeners
 
 DEFAULT_ACCOUNT = "minioadmin"
@@ -96,12 +98,12 @@ def ports(host: Host, config: Config, *, postgres_shared: bool) -> Iterator[Find
     """What listens beyond this host, against what the configuration opens."""
     found = listeners(host)
     wanted: list[tuple[str, int, bool, str]] = [("MLflow", config.mlflow.port, _is_local(config.mlflow.bind), "[mlflow] bind")]
-    if config.minio.mode == "local":
+    if isinstance(topology.store(config.minio), LocalStore):
         wanted += [
             ("the object store", config.minio.port, _is_local(config.minio.bind), "[minio] bind"),
             ("the object store's console", config.minio.console_port, _is_local(config.minio.console_bind), "[minio] console_bind"),
         ]
-    if config.postgres.mode == "local":
+    if isinstance(topology.postgres(config), LocalPostgres):
         wanted.append(("PostgreSQL", config.postgres.port, not config.postgres.allowed_networks, "[postgres] allowed_networks"))
     shut = []
     for name, port, closed, key in wanted:

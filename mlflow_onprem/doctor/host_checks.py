@@ -20,8 +20,8 @@ from mlflow_onprem.resources.schema import Schema, SchemaState
 from mlflow_onprem.resources.store_features import tolerated
 from mlflow_onprem.settings.config import MinioSection
 from mlflow_onprem.settings.facts import Facts
-from mlflow_onprem.stack import disk_space, kernel, postgres
-from mlflow_onprem.stack.assembly import Assembly, store_folders
+from mlflow_onprem.stack import disk_space, kernel
+from mlflow_onprem.stack.assembly import Assembly
 from mlflow_onprem.system.apt import candidate
 
 #: Older ones have holes that need no account (facts: CVE-2026-116690, CVE-2026-116692).
@@ -121,7 +121,7 @@ def disk(host: Host, assembly: Assembly) -> Iterator[Finding]:
     fullest = 0
     troubled = False
     why, fix = "a full disk stops uploads first and PostgreSQL next", f"delete runs you no longer need, then {disk_space.HINT}"
-    for each in disk_space.of(host, config, store_folders(config)):
+    for each in disk_space.of(host, config):
         used, inodes = _percent(each.size - each.free, each.free), _percent(each.inodes - each.free_inodes, each.free_inodes)
         fullest = max(fullest, used, inodes)
         if each.full:
@@ -224,7 +224,7 @@ def postgres_version(host: Host, version: int) -> Finding:
 
 def units(host: Host, assembly: Assembly) -> Iterator[Finding]:
     """Failed units; ours are in the way of the stack, others are somebody's to look at."""
-    ours = ["mlflow.service", "minio.service", *([postgres.unit(assembly.facts)] if assembly.config.postgres.mode == "local" else [])]
+    ours = assembly.units
     failed = [
         line.split()[0] for line in host.run(["systemctl", "list-units", "--failed", "--plain", "--no-legend"]).out.splitlines() if line.strip()
     ]

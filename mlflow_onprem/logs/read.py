@@ -12,7 +12,9 @@ from pathlib import Path
 
 from mlflow_onprem.core.errors import CommandFailed, ConfigError, NotVisible, OnPremError, Refused
 from mlflow_onprem.core.host import Host
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.config import Config
+from mlflow_onprem.settings.topology import LocalPostgres
 from mlflow_onprem.system.clusters import Cluster
 
 SERVICES = ("minio", "postgres", "mlflow")
@@ -54,14 +56,10 @@ def sources(host: Host, config: Config, service: str | None, groups: Iterable[st
         )
     from mlflow_onprem.settings import facts
 
-    units: dict[str, str] = {}
-    if config.minio.mode == "local":
-        units["minio.service"] = "minio"
     cluster = None
-    if config.postgres.mode == "local":
+    if isinstance(topology.postgres(config), LocalPostgres):
         cluster = facts.choose(host, config.postgres.version, config.postgres.port).cluster
-        units[cluster.unit] = "postgres"
-    units["mlflow.service"] = "mlflow"
+    units = topology.units(config, cluster.unit if cluster is not None else None)
     if service is not None:
         units = {unit: name for unit, name in units.items() if name == service}
         if not units:

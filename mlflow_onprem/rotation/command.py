@@ -12,8 +12,10 @@ from mlflow_onprem.core import engine
 from mlflow_onprem.core.errors import Interrupted, OnPremError, Refused
 from mlflow_onprem.rotation import proof
 from mlflow_onprem.settings import credentials as credentials_module
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.credentials import GROUPS, Credentials, Stage
+from mlflow_onprem.settings.topology import ExternalStore, LocalPostgres
 from mlflow_onprem.stack import health, inputs
 from mlflow_onprem.stack.assembly import Assembly, assemble
 from mlflow_onprem.system.local_host import LocalHost
@@ -127,7 +129,7 @@ class Rotator:
 
     def _changed_elsewhere(self, found: Credentials, new: Credentials, scope: Iterable[str]) -> Credentials:
         """Where a database that is not ours already wants the new password of the user's file, that is the one in use."""
-        if self.config.postgres.mode == "local" or "postgres" not in scope:
+        if isinstance(topology.postgres(self.config), LocalPostgres) or "postgres" not in scope:
             return found
         assembly = assemble(self.host, self.config, found)
         assembly.close()
@@ -140,7 +142,7 @@ class Rotator:
         new, skipped = external.adopted(credentials_module.invent()), []
         for group in scope:
             fields = [name for each in GROUPS[group].values() for name in each]
-            if group == credentials_module.ROOT and self.config.minio.mode == "external":
+            if group == credentials_module.ROOT and isinstance(topology.store(self.config.minio), ExternalStore):
                 skipped.append((group, "the object store is not ours"))
             elif all(getattr(new, name) == getattr(found, name) for name in fields):
                 place = self.config.minio.credentials_file if group == "s3" else self.config.postgres.password_file

@@ -10,8 +10,9 @@ from mlflow_onprem.clients.sql import SqlError
 from mlflow_onprem.clients.store_errors import StoreRefused
 from mlflow_onprem.core.errors import OnPremError
 from mlflow_onprem.core.secret import Secret
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.credentials import ROOT
-from mlflow_onprem.stack import minio
+from mlflow_onprem.settings.topology import LocalStore
 from mlflow_onprem.stack.assembly import Assembly, login
 from mlflow_onprem.stack.mlflow_connection import local_url
 from mlflow_onprem.system.local_host import LocalHost
@@ -55,7 +56,7 @@ def withdrawn(host: LocalHost, assembly: Assembly) -> list[str]:
     rotation = found.rotation
     assert rotation is not None
     other, refused = rotation.other, []
-    if config.minio.mode == "local" and other.s3_access_key != found.s3_access_key:
+    if isinstance(topology.store(config.minio), LocalStore) and other.s3_access_key != found.s3_access_key:
         _must(not assembly.to.store.key_works(other.s3_access_key, other.s3_secret_key, config.minio.bucket), "S3 access key")
         refused.append("s3-access-key")
     if other.postgres_password != found.postgres_password and logs_in(host, assembly, found.postgres_password):
@@ -65,8 +66,8 @@ def withdrawn(host: LocalHost, assembly: Assembly) -> list[str]:
         _must(not any(_administers(assembly, other.mlflow_admin_password) for _ in range(TRIES)), "password of MLflow's administrator")
         refused.append("mlflow-admin-password")
     # Before its own step, at the very end, the other root password is the one to come.
-    if rotation.stage.value == "root" and config.minio.mode == "local" and ROOT in rotation.scope:
-        store = MinioStore(minio.endpoint(config.minio), other.minio_root_user, other.minio_root_password, config.minio.region)
+    if rotation.stage.value == "root" and isinstance(topology.store(config.minio), LocalStore) and ROOT in rotation.scope:
+        store = MinioStore(topology.store(config.minio).endpoint, other.minio_root_user, other.minio_root_password, config.minio.region)
         try:
             _must(not store.has_bucket(config.minio.bucket), "root password of the object store")
         except StoreRefused:
@@ -83,7 +84,7 @@ def logs_in(host: LocalHost, assembly: Assembly, password: Secret) -> bool:
     """Whether PostgreSQL lets MLflow's role in with this password."""
     session = login(host, assembly.config, password)
     try:
-        session.query(assembly.external.database or assembly.config.postgres.database, "SELECT 1")
+        session.query(topology.postgres(assembly.config).database, "SELECT 1")
     except SqlError:
         return False
     finally:

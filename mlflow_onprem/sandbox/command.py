@@ -165,7 +165,8 @@ def parse_account(text: str) -> Account:
 
 def _configuration(host: LocalHost, config: Path | None, on_progress: Progress) -> tuple[str, Path | None, tuple[str, ...]]:
     """The configuration's text, the built store that goes with it, and what to tell the person."""
-    from mlflow_onprem.settings import config_file
+    from mlflow_onprem.settings import config_file, topology
+    from mlflow_onprem.settings.topology import ExternalStore
     from mlflow_onprem.stack import minio
     from mlflow_onprem.system import download
 
@@ -176,7 +177,7 @@ def _configuration(host: LocalHost, config: Path | None, on_progress: Progress) 
         except OSError as failed:
             raise Refused(f"{config} cannot be read: {failed.strerror}") from failed
     wanted = config_file.load(str(config), {}).config.minio if config is not None else MinioSection()
-    if wanted.mode == "external" or wanted.url is not None:
+    if isinstance(topology.store(wanted), ExternalStore) or wanted.url is not None:
         return text, None, ()
     if wanted.distribution == "source":
         return text, store_from_source(host, on_progress), ()

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from mlflow_onprem.core.errors import ConfigError
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.credentials import GROUPS, ROOT
+from mlflow_onprem.settings.topology import ExternalPostgres, ExternalStore
 
 
 def ours(config: Config) -> tuple[str, ...]:
     """The groups for which new values are invented here; those of services that are not ours come from the user's files."""
-    not_ours = [*([ROOT, "s3"] if config.minio.mode == "external" else []), *(["postgres"] if config.postgres.mode == "external" else [])]
+    theirs = isinstance(topology.store(config.minio), ExternalStore), isinstance(topology.postgres(config), ExternalPostgres)
+    not_ours = [*([ROOT, "s3"] if theirs[0] else []), *(["postgres"] if theirs[1] else [])]
     return tuple(group for group in GROUPS if group not in not_ours)
 
 
@@ -41,7 +44,7 @@ def ages(dates: Mapping[str, str], config: Config, now: datetime | None = None) 
     every = config.rotation.every
     old = due(dates, every, today) if every is not None else ()
     absent = [
-        *(["minio-root-password"] if config.minio.mode == "external" else []),
+        *(["minio-root-password"] if isinstance(topology.store(config.minio), ExternalStore) else []),
         *([] if config.mlflow.auth.enabled else ["mlflow-admin-password"]),
     ]
     found = [

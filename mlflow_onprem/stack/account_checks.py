@@ -5,7 +5,9 @@ from __future__ import annotations
 from mlflow_onprem.core.errors import OnPremError, Refused
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.resources.permissions import Way
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.facts import HOMES
+from mlflow_onprem.settings.topology import LocalStore
 from mlflow_onprem.stack.assembly import Assembly
 from mlflow_onprem.system import accounts
 from mlflow_onprem.system.accounts import Account
@@ -19,7 +21,7 @@ def check(host: Host, assembly: Assembly) -> None:
     """Raises Refused, with nothing changed yet and the setting that leads on."""
     config = assembly.config
     services = [("mlflow", config.mlflow.user, "user" in config.mlflow.model_fields_set)]
-    if config.minio.mode == "local":
+    if isinstance(topology.store(config.minio), LocalStore):
         services.append(("minio", config.minio.user, "user" in config.minio.model_fields_set))
     for section, name, named in services:
         if name not in assembly.facts.users_before:

@@ -30,14 +30,14 @@ from mlflow_onprem.resources.artifact_addresses import PROXIED, ProxiedRoots
 from mlflow_onprem.resources.artifact_folders import ArtifactFolder, ArtifactFolderState
 from mlflow_onprem.resources.old_starts import OldUnits, StartLines
 from mlflow_onprem.resources.transplant import Transplant, TransplantState, locations
-from mlflow_onprem.settings import credentials
+from mlflow_onprem.settings import credentials, topology
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.facts import Facts
+from mlflow_onprem.settings.topology import ExternalPostgres, LocalPostgres, LocalStore
 from mlflow_onprem.stack import adoption_checks, adoption_words, minio, mlflow, postgres
 from mlflow_onprem.stack.adopting import Adopting
 from mlflow_onprem.stack.adoption_checks import Folder, Sources
 from mlflow_onprem.stack.connections import Connections
-from mlflow_onprem.stack.inputs import External
 from mlflow_onprem.system.hand_built import Ours, Server, called, running
 
 BACKUPS = "/var/backups/mlflow-onprem"
@@ -76,7 +76,7 @@ def look(host: Host, config: Config, facts: Facts, sql: Sql) -> Adoption | None:
     ports = tuple(port for port, program in _ports(config) if to_stop(host, port, program))
     buckets = _buckets(config, sql)
     unit = (host.read(minio.UNIT) or b"").decode(errors="replace")
-    by_hand = bool(unit) and OURS not in unit and config.minio.mode == "local"
+    by_hand = bool(unit) and OURS not in unit and isinstance(topology.store(config.minio), LocalStore)
     files = old_starts.files_of(host, ours)
     if not (note or ports or buckets is not None or by_hand or server or files):
         return None
@@ -117,10 +117,10 @@ def facts_of(adoption: Adoption, facts: Facts) -> Facts:
     return facts if adoption.others else dataclasses.replace(facts, postgres_shared=False)
 
 
-def adopting(adoption: Adoption, config: Config, facts: Facts, external: External, to: Connections, uv: str) -> Adopting:
+def adopting(adoption: Adoption, config: Config, facts: Facts, to: Connections, uv: str) -> Adopting:
     """The adoption's own resources, by where in the lists they have to happen."""
     cluster = postgres.cluster_of(facts)
-    local_store, local_sql = config.minio.mode == "local", config.postgres.mode == "local"
+    store, local_sql = topology.store(config.minio), isinstance(topology.postgres(config), LocalPostgres)
     files = (minio.UNIT, adoption_words.DEFAULTS, cluster.conf, cluster.hba, cluster.ident, *adoption.files)
     databases = (config.postgres.database,) if adoption.tables and local_sql else ()
     kept = CopyState("a dump of the database and every file that is replaced" if databases else "every file that is replaced")
@@ -128,13 +128,13 @@ def adopting(adoption: Adoption, config: Config, facts: Facts, external: Externa
     found = json.dumps({"server": adoption.server and adoption.server.values(), **_kept(adoption)})
     copy = Copy(adoption.folder, databases, config.postgres.port, tuple(dict.fromkeys(files)), adoption.warnings, kept, found)
     user, group = config.minio.user, facts.group_of(config.minio.user)
-    trees = [OwnedTree(folder, user, TreeState(user), group=group) for folder in minio.data_folders(config.minio) if folder]
+    trees = [OwnedTree(folder, user, TreeState(user), group=group) for folder in store.folders if folder]
     roots = ProxiedRoots(to.sql, config.postgres.database, _roots(adoption, config))
     return Adopting(
         before=(copy, OldUnits(to.systemd, adoption.folder, adoption.ours), StartLines(adoption.folder, adoption.ours), *hand),
-        store=tuple(trees) if local_store else (),
+        store=tuple(trees),
         access=(ClosedLines(cluster.hba, adoption.others),) if local_sql and facts.postgres_version else (),
-        tables=(*_transplants(adoption, config, facts, external, uv), *((*_folders(adoption, config, to), roots) if local_sql else ())),
+        tables=(*_transplants(adoption, config, facts, uv), *((*_folders(adoption, config, to), roots) if local_sql else ())),
         done=(Adopted(),),
     )
 
@@ -159,9 +159,9 @@ def _roots(adoption: Adoption, config: Config) -> tuple[tuple[str, str], ...]:
     return (*bucket, *disk, *(((PROXIED, f"mlflow-artifacts:/{prefix}"),) if prefix else ()))
 
 
-def _transplants(adoption: Adoption, config: Config, facts: Facts, external: External, uv: str) -> list[Resource]:
+def _transplants(adoption: Adoption, config: Config, facts: Facts, uv: str) -> list[Resource]:
     sources = {"tracking": adoption.sources.tracking, "accounts": adoption.sources.accounts}
-    python, settings = f"{mlflow.environment(config, facts, uv).directory}/bin/python", mlflow.service_settings(config, facts, external)
+    python, settings = f"{mlflow.environment(config, facts, uv).directory}/bin/python", mlflow.service_settings(config, facts)
     who = (config.mlflow.user, facts.group_of(config.mlflow.user))
     return [Transplant(what, path, python, settings, TransplantState(path), *who) for what, path in sources.items() if path]
 
@@ -183,16 +183,14 @@ def _kept(adoption: Adoption) -> dict[str, Any]:
 
 def _ports(config: Config) -> tuple[tuple[int, str], ...]:
     """Each port with the program that somebody would have started there."""
-    store = ((config.minio.port, "minio"), (config.minio.console_port, "minio")) if config.minio.mode == "local" else ()
-    return ((config.mlflow.port, "mlflow"), *store)
+    return ((config.mlflow.port, "mlflow"), *((port, "minio") for _, port in topology.store(config.minio).ports))
 
 
 def _ours(host: Host, config: Config) -> Ours:
-    local = config.minio.mode == "local"
-    stores = (each for port, program in _ports(config) if program == "minio" for each in to_stop(host, port, program)) if local else ()
+    sql = topology.postgres(config)
+    stores = (each for port, program in _ports(config) if program == "minio" for each in to_stop(host, port, program))
     objects = tuple(sorted({each.unit for each in stores if each.has_its_own_unit and not each.manager}))
-    database = config.postgres.database if config.postgres.mode == "local" else ""
-    return Ours(config.mlflow.port, database, ("mlflow.service", *(["minio.service"] if local else [])), objects)
+    return Ours(config.mlflow.port, sql.database if isinstance(sql, LocalPostgres) else "", tuple(topology.units(config, None)), objects)
 
 
 def _server(host: Host, ours: Ours) -> Server | None:
@@ -210,7 +208,7 @@ def _server(host: Host, ours: Ours) -> Server | None:
 
 def _buckets(config: Config, sql: Sql) -> set[str] | None:
     """Buckets that the tables of a hand-built MLflow name, None where there are no such tables."""
-    if config.postgres.mode != "local":
+    if isinstance(topology.postgres(config), ExternalPostgres):
         return None
     statement = "SELECT DISTINCT split_part(artifact_location, '/', 3) FROM experiments WHERE artifact_location LIKE 's3://%'"
     try:
@@ -221,7 +219,7 @@ def _buckets(config: Config, sql: Sql) -> set[str] | None:
 
 def _locations(config: Config, sql: Sql) -> list[str]:
     """Where experiments of a hand-built MLflow in our database keep their artifacts."""
-    if config.postgres.mode != "local":
+    if isinstance(topology.postgres(config), ExternalPostgres):
         return []
     try:
         rows = sql.query(config.postgres.database, "SELECT DISTINCT artifact_location FROM experiments WHERE artifact_location IS NOT NULL")
@@ -231,11 +229,11 @@ def _locations(config: Config, sql: Sql) -> list[str]:
 
 
 def _others(config: Config, sql: Sql) -> tuple[str, ...]:
-    if config.postgres.mode != "local":
+    if isinstance(topology.postgres(config), ExternalPostgres):
         return ()
     statement = "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1"
     try:
         rows = sql.query("postgres", statement)
     except SqlError:
         return ()
-    return tuple(str(name) for (name,) in rows if name not in postgres.databases(config))
+    return tuple(str(name) for (name,) in rows if name not in topology.postgres(config).databases)

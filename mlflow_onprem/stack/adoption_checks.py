@@ -16,7 +16,9 @@ from mlflow_onprem.resources.adoption import to_stop
 from mlflow_onprem.resources.artifact_addresses import PROXIED
 from mlflow_onprem.resources.transplant import denials
 from mlflow_onprem.resources.transplant import tables as read_tables
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.config import Config
+from mlflow_onprem.settings.topology import ExternalPostgres, ExternalStore, LocalPostgres
 from mlflow_onprem.stack.mlflow_release import schema_of
 from mlflow_onprem.system.hand_built import Server, without_password
 
@@ -43,7 +45,7 @@ def check_server(host: Host, server: Server, config: Config, *, tables: bool) ->
     scheme = urlsplit(server.backend).scheme.partition("+")[0]
     runs = ""
     if scheme in ("postgres", "postgresql"):
-        if config.postgres.mode == "local":
+        if isinstance(topology.postgres(config), LocalPostgres):
             _check_postgres(server.backend, config)
     elif scheme == "sqlite" or (not server.backend and host.stat(f"{server.folder}/mlflow.db") is not None):
         runs = _sqlite(host, server.backend or "sqlite:///mlflow.db", server.folder)
@@ -111,7 +113,7 @@ def check_artifacts(host: Host, server: Server, config: Config, locations: Itera
             f"the MLflow on this host keeps its artifacts in the bucket {parts.netloc}, and [minio] bucket is {config.minio.bucket}",
             f'set bucket = "{parts.netloc}" in [minio] of {CONFIG}, then run this again',
         )
-    if config.minio.mode != "local":
+    if isinstance(topology.store(config.minio), ExternalStore):
         return
     place = config.minio.data_dir
     while not host.local(place).exists():
@@ -144,7 +146,7 @@ def _sqlite(host: Host, uri: str, folder: str) -> str:
 
 
 def _check_sqlite(host: Host, path: str, config: Config, *, tables: bool) -> None:
-    if config.postgres.mode == "external":
+    if isinstance(topology.postgres(config), ExternalPostgres):
         raise Refused(
             f"the MLflow on this host keeps its runs in {path}, and [postgres] names a server elsewhere: runs are brought into a local one only",
             f'leave out mode = "external" in [postgres] of {CONFIG}, or give ours another port ([mlflow] port)',
@@ -233,7 +235,7 @@ def _check_postgres(backend: str, config: Config) -> None:
 
 def check_store(host: Host, config: Config) -> None:
     """Raises Refused where the store on our port keeps its objects in another folder than ours will."""
-    if config.minio.mode != "local":
+    if isinstance(topology.store(config.minio), ExternalStore):
         return
     for each in to_stop(host, config.minio.port, "minio"):
         environment = dict(row.partition("=")[::2] for row in (host.read(f"/proc/{each.pid}/environ") or b"").decode(errors="replace").split("\0"))

@@ -11,8 +11,10 @@ from mlflow_onprem.clients import store_disk
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.resources import old_starts
 from mlflow_onprem.resources.adoption import opens_everything
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.facts import Facts
+from mlflow_onprem.settings.topology import LocalPostgres, LocalStore
 from mlflow_onprem.stack import postgres
 from mlflow_onprem.stack.adoption_checks import Folder, Sources
 from mlflow_onprem.system.hand_built import Ours
@@ -48,7 +50,7 @@ def warnings(host: Host, config: Config, facts: Facts, unit: str, foreign: list[
         yield f"PostgreSQL let every account in from every address; that line of pg_hba.conf is a comment now{kept}."
     if others:
         yield f"PostgreSQL holds {', '.join(others)} too: it listens on the network as before, and its settings stay its owner's."
-    elif config.postgres.mode == "local" and hba and not config.postgres.allowed_networks:
+    elif isinstance(topology.postgres(config), LocalPostgres) and hba and not config.postgres.allowed_networks:
         yield "PostgreSQL is reached from this host alone now; [postgres] allowed_networks opens it to networks you name."
     yield from _hidden(host, config)
     if foreign:
@@ -61,7 +63,11 @@ def _hidden(host: Host, config: Config) -> Iterable[str]:
     """Files that no listing shows: whoever looks at the adopted stack would miss them, and think it was us."""
     until = time.monotonic() + PATIENCE
     try:
-        folder = store_disk.bucket_folder(host.local(config.minio.data_dir), config.minio.bucket) if config.minio.mode == "local" else None
+        folder = (
+            store_disk.bucket_folder(host.local(config.minio.data_dir), config.minio.bucket)
+            if isinstance(topology.store(config.minio), LocalStore)
+            else None
+        )
         keys = store_disk.keys(folder) if folder is not None else iter(())
         found = list(store_disk.overlaps(itertools.takewhile(lambda _: time.monotonic() < until, keys)))
     except OSError:

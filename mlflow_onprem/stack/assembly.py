@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from urllib.parse import parse_qsl, urlsplit
 
 from mlflow_onprem.clients.object_store import MinioStore
 from mlflow_onprem.clients.sql import SqlSession
@@ -13,10 +12,12 @@ from mlflow_onprem.core.errors import NotVisible
 from mlflow_onprem.core.secret import Secret
 from mlflow_onprem.settings import credentials as credentials_module
 from mlflow_onprem.settings import facts as facts_module
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.credentials import Credentials
 from mlflow_onprem.settings.facts import Facts
-from mlflow_onprem.stack import adoption, backup_timer, build, gc_timer, health, inputs, minio, postgres, rotation_timer
+from mlflow_onprem.settings.topology import ExternalPostgres, LocalPostgres
+from mlflow_onprem.stack import adoption, backup_timer, build, gc_timer, health, inputs, postgres, rotation_timer
 from mlflow_onprem.stack.adopting import NOTHING
 from mlflow_onprem.stack.adoption import Adoption
 from mlflow_onprem.stack.connections import Connections
@@ -42,8 +43,12 @@ class Assembly:
 
     def probes(self) -> tuple[health.Probe, ...]:
         """How to ask the three services of this configuration."""
-        unit = postgres.unit(self.facts) if self.config.postgres.mode == "local" else None
-        return health.probes(self.config, minio.endpoint(self.config.minio), unit, store_folders(self.config))
+        return health.probes(self.config, _postgres_unit(self.config, self.facts))
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The stack's services on this host."""
+        return tuple(topology.units(self.config, _postgres_unit(self.config, self.facts)))
 
     @cached_property
     def migrating(self) -> Stack:
@@ -51,7 +56,7 @@ class Assembly:
         uv = _uv()
         extra = NOTHING
         if self.adoption is not None:
-            extra = adoption.adopting(self.adoption, self.config, self.facts, self.external, self.to, uv)
+            extra = adoption.adopting(self.adoption, self.config, self.facts, self.to, uv)
         return build.build(self.config, self.credentials, self.facts, self.external, self.to, uv, extra, may_migrate=True)
 
     def close(self) -> None:
@@ -84,12 +89,10 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
         postgres_port=config.postgres.port,
         users=(config.minio.user, config.mlflow.user),
     )
-    units = [*(["minio.service"] if config.minio.mode == "local" else []), "mlflow.service", rotation_timer.TIMER, gc_timer.TIMER, backup_timer.TIMER]
-    if config.postgres.mode == "local":
-        units += [postgres.unit(facts), postgres.BOOT_UNIT]
-    ours = config.minio.mode == "local"
-    access_key, secret_key = (found.minio_root_user, found.minio_root_password) if ours else (found.s3_access_key, found.s3_secret_key)
-    store = MinioStore(minio.endpoint(config.minio), access_key, secret_key, config.minio.region)
+    unit = _postgres_unit(config, facts)
+    units = [*topology.units(config, unit), rotation_timer.TIMER, gc_timer.TIMER, backup_timer.TIMER, *([postgres.BOOT_UNIT] if unit else [])]
+    place = topology.store(config.minio)
+    store = MinioStore(place.endpoint, *place.administrator(found), config.minio.region)
     to = Connections(Systemd(host, tuple(units)), sql, store, lambda password: login(host, config, password))
     adopting = adoption.look(host, config, facts, sql)
     if adopting is not None:
@@ -97,14 +100,14 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
         if host.read(credentials_module.PATH) is None:
             found = replace(found, mlflow_admin=adoption.administrator(adopting, found.mlflow_admin))
     uv = _uv()
-    extra = adoption.adopting(adopting, config, facts, external, to, uv) if adopting is not None else NOTHING
+    extra = adoption.adopting(adopting, config, facts, to, uv) if adopting is not None else NOTHING
     # Tables that somebody's own MLflow made are brought to the revision of ours; their dump is the way back.
     stack = build.build(config, found, facts, external, to, uv, extra, may_migrate=adopting is not None)
     return Assembly(config, found, facts, external, to, stack, sql, adopting)
 
 
 def _cluster(host: LocalHost, config: Config) -> Cluster | None:
-    if config.postgres.mode == "external":
+    if isinstance(topology.postgres(config), ExternalPostgres):
         return None
     return facts_module.choose(host, config.postgres.version, config.postgres.port).cluster
 
@@ -115,23 +118,16 @@ def _administrator(config: Config, password: Secret, cluster: Cluster | None) ->
         # Where the server really listens now, perhaps not yet on the port that it is to have, its pid file says.
         place = {"host": clusters.SOCKETS, "port": str(config.postgres.port), "pid_file": cluster.pid_file}
         return {**place, "user": "postgres", "client_encoding": "UTF8", "options": "-c lc_messages=C"}, "postgres"
-    parts = urlsplit(config.postgres.url or "")
-    parameters: dict[str, str | Secret] = {"host": parts.hostname or "", "port": str(parts.port or 5432), "user": parts.username or ""}
-    return {**parameters, "password": password, **dict(parse_qsl(parts.query))}, None
+    return topology.postgres(config).login(password), None
 
 
 def login(host: LocalHost, config: Config, password: Secret) -> SqlSession:
     """A session of the role that MLflow has, with this password: over TCP, the only way on which one counts."""
-    if config.postgres.mode == "external":
-        parameters, _ = _administrator(config, password, None)
-        return SqlSession(host, parameters, None)
-    settings = config.postgres
-    return SqlSession(host, {"host": "127.0.0.1", "port": str(settings.port), "user": settings.user, "password": password}, None)
+    return SqlSession(host, topology.postgres(config).login(password), None)
 
 
-def store_folders(config: Config) -> tuple[str, ...]:
-    """The folders of this host with objects; none where the store is somebody else's."""
-    return minio.data_folders(config.minio) if config.minio.mode == "local" else ()
+def _postgres_unit(config: Config, facts: Facts) -> str | None:
+    return postgres.unit(facts) if isinstance(topology.postgres(config), LocalPostgres) else None
 
 
 def _uv() -> str:
@@ -144,5 +140,4 @@ def probes_and_systemd(host: LocalHost, config: Config) -> tuple[tuple[health.Pr
     """What `status` asks, found without credentials and without looking at anything else."""
     cluster = _cluster(host, config)
     unit = cluster.unit if cluster is not None else None
-    units = [*(["minio.service"] if config.minio.mode == "local" else []), "mlflow.service", *([unit] if unit else [])]
-    return health.probes(config, minio.endpoint(config.minio), unit, store_folders(config)), Systemd(host, tuple(units))
+    return health.probes(config, unit), Systemd(host, tuple(topology.units(config, unit)))

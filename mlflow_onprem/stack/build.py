@@ -60,7 +60,7 @@ def build(
             "Python environment": mlflow.python_lane(config, facts, uv),
         },
         last=(
-            *mlflow.resources(config, credentials, facts, external, to, uv, adopting, may_migrate=may_migrate),
+            *mlflow.resources(config, credentials, facts, to, uv, adopting, may_migrate=may_migrate),
             *in_phase(
                 Phase.SERVE,
                 *postgres.roles(config, external, to),

@@ -10,7 +10,9 @@ from pathlib import PurePosixPath
 
 from mlflow_onprem.core.errors import ConfigError, OnPremError, Refused
 from mlflow_onprem.core.host import Host
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.config import Config
+from mlflow_onprem.settings.topology import LocalPostgres
 
 POSTGRES = "/var/lib/postgresql"
 #: Where services and we ourselves write, besides the folders with data.
@@ -68,10 +70,10 @@ def look(host: Host, places: Iterable[str], objects: Iterable[str] = ()) -> tupl
     return tuple(found.values())
 
 
-def of(host: Host, config: Config, folders: Iterable[str]) -> tuple[Room, ...]:
-    """Every filesystem that this configuration's stack writes to; `folders` are those with objects."""
-    postgres = (POSTGRES,) if config.postgres.mode == "local" else ()
-    return look(host, (*PLACES, *postgres), folders if config.minio.mode == "local" else ())
+def of(host: Host, config: Config) -> tuple[Room, ...]:
+    """Every filesystem that this configuration's stack writes to."""
+    postgres = (POSTGRES,) if isinstance(topology.postgres(config), LocalPostgres) else ()
+    return look(host, (*PLACES, *postgres), topology.store(config.minio).folders)
 
 
 def check(rooms: Iterable[Room]) -> None:

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from mlflow_onprem.core.errors import Unhealthy
 from mlflow_onprem.core.host import Host
-from mlflow_onprem.settings import addresses
+from mlflow_onprem.settings import addresses, topology
 from mlflow_onprem.settings.config import Config
+from mlflow_onprem.settings.topology import LocalPostgres, LocalStore
 from mlflow_onprem.stack import disk_space
 from mlflow_onprem.system import host_addresses
 from mlflow_onprem.system.ports import strangers
@@ -58,17 +59,24 @@ class ProbeFailed(Exception):
     """The port did not prove itself; the text says why in plain words."""
 
 
-def probes(config: Config, store_endpoint: str, postgres_unit: str | None, folders: tuple[str, ...] = ()) -> tuple[Probe, ...]:
-    """One probe for each of the three services, external ones included; `folders` are those with objects."""
-    local_store, local_sql = config.minio.mode == "local", config.postgres.mode == "local"
-    sql_host, sql_port = ("127.0.0.1", config.postgres.port) if local_sql else _sql_address(config.postgres.url or "")
+def probes(config: Config, postgres_unit: str | None) -> tuple[Probe, ...]:
+    """One probe for each of the three services, external ones included; `postgres_unit` is the local cluster's."""
+    objects, sql = topology.store(config.minio), topology.postgres(config)
+    local_store, local_sql = isinstance(objects, LocalStore), isinstance(sql, LocalPostgres)
     bind = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.mlflow.bind, config.mlflow.bind)  # noqa: S104  # compared, not bound
     mlflow = f"http://{f'[{bind}]' if ':' in bind else bind}:{config.mlflow.port}"
-    store = urlsplit(store_endpoint)
+    store = urlsplit(objects.endpoint)
     store_port = store.port or (443 if store.scheme == "https" else 80)
     return (
-        Probe("minio", "minio.service" if local_store else None, store_port, lambda: check_store(store_endpoint, minio=local_store), (), folders),
-        Probe("postgres", postgres_unit, sql_port, lambda: check_postgres(sql_host, sql_port), (disk_space.POSTGRES,) if local_sql else ()),
+        Probe(
+            "minio",
+            objects.units[0] if objects.units else None,
+            store_port,
+            lambda: check_store(objects.endpoint, minio=local_store),
+            (),
+            objects.folders,
+        ),
+        Probe("postgres", postgres_unit, sql.port, lambda: check_postgres(sql.host, sql.port), (disk_space.POSTGRES,) if local_sql else ()),
         Probe("mlflow", "mlflow.service", config.mlflow.port, lambda: _check_ours(config, mlflow), ("/var/lib/mlflow", "/var/tmp")),  # noqa: S108
     )
 
@@ -207,8 +215,3 @@ def _get(url: str, host: str | None = None) -> tuple[int, str, bytes]:
     except requests.RequestException as failed:
         text = str(failed)
         raise ProbeFailed("nothing listens on this port" if "refused" in text else "does not speak HTTP, or broke off") from None
-
-
-def _sql_address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    return parts.hostname or "", parts.port or 5432

@@ -5,15 +5,15 @@ from __future__ import annotations
 import configparser
 import dataclasses
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from mlflow_onprem.core.errors import ConfigError
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.core.secret import Secret
-from mlflow_onprem.settings import db_roles
+from mlflow_onprem.settings import db_roles, topology
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.credentials import Credentials
 from mlflow_onprem.settings.db_roles import DbRole
+from mlflow_onprem.settings.topology import ExternalStore, LocalPostgres
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,6 @@ class External:
 
     s3: tuple[str, Secret] | None = None
     postgres_password: Secret | None = None
-    database: str = ""
-    role: str = ""
     roles: tuple[DbRole, ...] = ()
 
     def adopted(self, credentials: Credentials) -> Credentials:
@@ -38,19 +36,17 @@ class External:
 def read(host: Host, config: Config) -> External:
     """Read the files that the configuration names. Raises ConfigError where one is missing or unreadable, NotVisible for other users."""
     s3 = password = None
-    database = role = ""
-    if config.minio.mode == "external":
+    local = isinstance(topology.postgres(config), LocalPostgres)
+    if isinstance(topology.store(config.minio), ExternalStore):
         assert config.minio.credentials_file is not None
         s3 = _shared_credentials(config.minio.credentials_file, _text(host, config.minio.credentials_file, "minio.credentials_file"))
-    if config.postgres.mode == "external":
+    if not local:
         assert config.postgres.password_file is not None
-        assert config.postgres.url is not None
         text = _text(host, config.postgres.password_file, "postgres.password_file").strip()
         if not text or "\n" in text:
             raise ConfigError(f"{config.postgres.password_file} must hold the password on one line", "")
         password = Secret(text)
-        database, role = urlsplit(config.postgres.url).path.strip("/"), urlsplit(config.postgres.url).username or ""
-    return External(s3, password, database, role, db_roles.read(host) if config.postgres.mode == "local" else ())
+    return External(s3, password, db_roles.read(host) if local else ())
 
 
 def _text(host: Host, path: str, key: str) -> str:

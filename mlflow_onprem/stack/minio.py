@@ -15,9 +15,11 @@ from mlflow_onprem.resources.files import Directory, DirectoryState, File, FileS
 from mlflow_onprem.resources.permissions import Way
 from mlflow_onprem.resources.services import Service, ServiceState, digest
 from mlflow_onprem.resources.store_features import StoreFeatures, wanted
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.config import MinioSection
 from mlflow_onprem.settings.credentials import Credentials, Stage
 from mlflow_onprem.settings.facts import Facts
+from mlflow_onprem.settings.topology import ExternalStore
 from mlflow_onprem.stack import kernel, service_accounts
 from mlflow_onprem.stack.adopting import Adopting
 from mlflow_onprem.stack.connections import Connections
@@ -64,24 +66,14 @@ def source(config: MinioSection, facts: Facts) -> Download | Build:
     return {"silo": SILO, "minio": MINIO}[config.distribution][facts.architecture]
 
 
-def endpoint(config: MinioSection) -> str:
-    """Where this host itself reaches the store."""
-    if config.mode == "external":
-        assert config.endpoint is not None
-        return config.endpoint
-    bind = ipaddress.ip_address(config.bind)
-    loopback = "127.0.0.1" if bind.version == 4 else "[::1]"
-    address = f"[{bind}]" if bind.version == 6 else str(bind)
-    return f"http://{loopback if bind.is_unspecified else address}:{config.port}"
-
-
 def resources(
     config: MinioSection, credentials: Credentials, facts: Facts, to: Connections, adopting: Adopting, *, presigned: bool = False
 ) -> tuple[Resource, ...]:
     """The whole list, in order; for an external store only the bucket, and what is used of the store tried in it."""
     bucket = Bucket(to.store, config.bucket, BucketState(config.bucket), holds_data=True)
-    if config.mode == "external":
-        return in_phase(Phase.DATA, bucket, StoreFeatures(to.store, config.bucket, presigned, wanted(endpoint(config), presigned=presigned)))
+    store = topology.store(config)
+    if isinstance(store, ExternalStore):
+        return in_phase(Phase.DATA, bucket, StoreFeatures(to.store, config.bucket, presigned, wanted(store.endpoint, presigned=presigned)))
     program = source(config, facts)
     folder = f"{STORE}/{program.version.replace(' ', '-')}"
     group, account = facts.group_of(config.user), service_accounts.drop_in("minio.service", config.user, "minio", facts)
@@ -104,12 +96,12 @@ def resources(
             Phase.DATA,
             Symlink(f"{STORE}/current", SymlinkState(folder.rpartition("/")[2])),
             *adopting.store,
-            *(service_accounts.hand_over(path, config.user, "minio.service", facts) for path in data_folders(config)),
+            *(service_accounts.hand_over(path, config.user, "minio.service", facts) for path in store.folders),
             *(
                 Directory(path, DirectoryState(service_accounts.data_mode(config.user, facts), config.user, group), holds_data=True)
-                for path in data_folders(config)
+                for path in store.folders
             ),
-            *(Way(path, config.user) for path in data_folders(config)),
+            *(Way(path, config.user) for path in store.folders),
             Directory(f"{ETC}/minio", DirectoryState(Mode(0o750), "root", group)),
             Directory(f"{UNIT}.d", DirectoryState(Mode(0o755), "root", "root"), shared=True),
             *files,
@@ -137,14 +129,14 @@ def missing_data(host: Host, config: MinioSection) -> tuple[str, ...]:
 
     Raises NotVisible where this user may not look.
     """
-    folders = data_folders(config)
-    if config.mode == "external" or not folders or host.stat(FOUNDED) is None:
+    folders = topology.store(config).folders
+    if not folders or host.stat(FOUNDED) is None:
         return ()
     return () if any(host.stat(_format(folder)) is not None for folder in folders) else folders
 
 
 def _founded(config: MinioSection) -> tuple[Resource, ...]:
-    text = "".join(f"{folder}\n" for folder in data_folders(config))
+    text = "".join(f"{folder}\n" for folder in topology.store(config).folders)
     return (File(FOUNDED, FileState(Text(text), Mode(0o644), "root", "root"), holds_data=True),) if text else ()
 
 
@@ -173,12 +165,6 @@ def _access_keys(config: MinioSection, credentials: Credentials, to: Connections
     return (key(credentials), key(rotation.other, wanted=rotation.stage in (Stage.PENDING, Stage.CURRENT)))
 
 
-def data_folders(config: MinioSection) -> tuple[str, ...]:
-    """The folders of this host that hold objects."""
-    local = tuple(each for each in config.volumes if each.startswith("/") and "{" not in each)
-    return local if config.volumes else (config.data_dir,)
-
-
 def _secret(name: str, value: Secret, owner: str, group: str) -> File:
     return File(f"{ETC}/minio/{name}", FileState(value, Mode(0o600), owner, group))
 
@@ -201,7 +187,7 @@ def _settings(config: MinioSection) -> str:
 
 
 def _drop_in(config: MinioSection) -> str:
-    folders = data_folders(config)
+    folders = topology.store(config).folders
     lines = ["# Written by mlflow-onprem: what an EnvironmentFile cannot say."]
     if folders:
         # On a folder whose disk is not mounted the store would found itself anew, empty, and take new objects there.

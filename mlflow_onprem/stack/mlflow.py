@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlsplit
-
 from mlflow_onprem.clients.mlflow_api import MlflowApi
 from mlflow_onprem.core.resource import Mode, Phase, Resource, Text, in_phase
 from mlflow_onprem.core.secret import Secret
@@ -14,15 +12,15 @@ from mlflow_onprem.resources.permissions import Way
 from mlflow_onprem.resources.rotation import Administrator, Closed, PasswordState, Program
 from mlflow_onprem.resources.schema import Schema
 from mlflow_onprem.resources.services import Service, ServiceState, digest
-from mlflow_onprem.settings import addresses
+from mlflow_onprem.settings import addresses, topology
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.credentials import Credentials, Stage, accepted
 from mlflow_onprem.settings.facts import Facts
-from mlflow_onprem.stack import kernel, minio, modules
+from mlflow_onprem.settings.topology import ExternalPostgres, ExternalStore, LocalPostgres, LocalStore
+from mlflow_onprem.stack import kernel, modules
 from mlflow_onprem.stack import service_accounts as accounts
 from mlflow_onprem.stack.adopting import Adopting
 from mlflow_onprem.stack.connections import Connections
-from mlflow_onprem.stack.inputs import External
 from mlflow_onprem.stack.mlflow_connection import local_url
 from mlflow_onprem.stack.mlflow_release import lock, schema_of
 from mlflow_onprem.system.package_data import read
@@ -68,16 +66,16 @@ def python_lane(config: Config, facts: Facts, uv: str) -> tuple[Resource, ...]:
 
 
 def resources(
-    config: Config, credentials: Credentials, facts: Facts, external: External, to: Connections, uv: str, adopting: Adopting, *, may_migrate: bool
+    config: Config, credentials: Credentials, facts: Facts, to: Connections, uv: str, adopting: Adopting, *, may_migrate: bool
 ) -> tuple[Resource, ...]:
     """The service itself, when store, database and environment are there."""
-    files = _files(config, credentials, facts, external)
+    files = _files(config, credentials, facts)
     made = environment(config, facts, uv)
     user = config.mlflow.user
     group, account = facts.group_of(user), accounts.drop_in("mlflow.service", user, "mlflow", facts)
     less = kernel.drop_in("mlflow.service", facts)
     unit = File(UNIT, FileState(Text(read("units/mlflow.service")), Mode(0o644), "root", "root"))
-    auth = config.mlflow.auth
+    auth, sql = config.mlflow.auth, topology.postgres(config)
     wanted, steps = schema_of(config.mlflow.version, accounts=auth.enabled)
     # Workers read these anew when they are replaced; the administrator's first password is read at the bootstrap alone.
     reread = [file for file in files if file.path.rpartition("/")[2] in REREAD]
@@ -93,11 +91,11 @@ def resources(
             *_other_password(config, credentials, facts),
             Schema(
                 to.sql,
-                config.postgres.database if config.postgres.mode == "local" else external.database,
+                sql.database,
                 auth.database if auth.enabled else None,
                 credentials.mlflow_admin,
                 f"{made.directory}/bin/python",
-                service_settings(config, facts, external),
+                service_settings(config, facts),
                 wanted,
                 may_migrate=may_migrate,
                 steps=steps,
@@ -122,18 +120,18 @@ def resources(
                 ports=(config.mlflow.port,),
             ),
             *adopting.done,
-            *_rotation(config, credentials, facts, external, to, made),
+            *_rotation(config, credentials, facts, to, made),
         ),
     )
 
 
-def _rotation(config: Config, credentials: Credentials, facts: Facts, external: External, to: Connections, made: Environment) -> tuple[Resource, ...]:
+def _rotation(config: Config, credentials: Credentials, facts: Facts, to: Connections, made: Environment) -> tuple[Resource, ...]:
     """What only a rotation that has its new values in use wants, before the old ones are withdrawn."""
     rotation = credentials.rotation
     if rotation is None or rotation.stage is not Stage.CURRENT or "mlflow" not in rotation.scope:
         return ()
-    program = Program(f"{made.directory}/bin/python", service_settings(config, facts, external), config.mlflow.user)
-    database = config.postgres.database if config.postgres.mode == "local" else external.database
+    program = Program(f"{made.directory}/bin/python", service_settings(config, facts), config.mlflow.user)
+    database = topology.postgres(config).database
     name, url = credentials.mlflow_admin, local_url(config)
     new, *old = accepted(credentials, "mlflow_admin_password")
     account = Administrator(name, PasswordState(new), tuple(old), lambda password: MlflowApi(url, name, password), program)
@@ -149,22 +147,12 @@ def workers(config: Config, facts: Facts) -> int:
     return max(2, min(facts.cores, 8, (facts.memory // MIB - 1500) // 400))
 
 
-def database_uri(config: Config, external: External, database: str) -> str:
-    """SQLAlchemy's address, without a password: locally by unix socket, where the operating system says who asks."""
-    if config.postgres.mode == "external":
-        assert config.postgres.url is not None
-        parts = urlsplit(config.postgres.url)
-        query = f"?{parts.query}" if parts.query else ""
-        return f"postgresql+psycopg://{parts.netloc}/{database}{query}"
-    return f"postgresql+psycopg://{quote(config.postgres.user)}@/{database}?host=/var/run/postgresql&port={config.postgres.port}"
-
-
-def service_settings(config: Config, facts: Facts, external: External) -> tuple[tuple[str, str], ...]:
+def service_settings(config: Config, facts: Facts) -> tuple[tuple[str, str], ...]:
     settings = config.mlflow
-    database = config.postgres.database if config.postgres.mode == "local" else external.database
+    sql, store = topology.postgres(config), topology.store(config.minio)
     count = workers(config, facts)
     pairs = {
-        "ONPREM_DATABASE_URI": database_uri(config, external, database),
+        "ONPREM_DATABASE_URI": sql.uri(sql.database),
         "ONPREM_BUCKET": config.minio.bucket,
         "ONPREM_HOST": settings.bind,
         "ONPREM_PORT": str(settings.port),
@@ -181,7 +169,7 @@ def service_settings(config: Config, facts: Facts, external: External) -> tuple[
         "ONPREM_WEBHOOK_KEY_FILE": f"{ETC}/mlflow/webhook-key",
         "ONPREM_ADMIN_PASSWORD_FILE": f"{ETC}/mlflow/admin-password",
         "MLFLOW_AUTH_CONFIG_PATH": f"{ETC}/mlflow/auth.ini",
-        "MLFLOW_S3_ENDPOINT_URL": minio.endpoint(config.minio),
+        "MLFLOW_S3_ENDPOINT_URL": store.endpoint,
         "AWS_SHARED_CREDENTIALS_FILE": f"{ETC}/mlflow/s3-credentials",
         "AWS_CONFIG_FILE": "/dev/null",
         "AWS_DEFAULT_REGION": config.minio.region,
@@ -190,9 +178,9 @@ def service_settings(config: Config, facts: Facts, external: External) -> tuple[
     }
     if settings.artifacts == "presigned":
         pairs["ONPREM_PUBLIC_S3_URL"] = public_store_url(config, facts)
-        if not config.minio.public_url and config.minio.mode == "local":
+        if not config.minio.public_url and isinstance(store, LocalStore):
             pairs["ONPREM_PUBLIC_S3_FOLLOWS"] = "true"
-    if config.postgres.mode == "external":
+    if isinstance(sql, ExternalPostgres):
         pairs["PGPASSFILE"] = f"{ETC}/mlflow/pgpass"
     return tuple(pairs.items())
 
@@ -201,13 +189,14 @@ def public_store_url(config: Config, facts: Facts) -> str:
     """Where clients reach the store: as configured, otherwise this host's first address."""
     if config.minio.public_url:
         return config.minio.public_url
-    if config.minio.mode == "external":
-        return minio.endpoint(config.minio)
+    store = topology.store(config.minio)
+    if isinstance(store, ExternalStore):
+        return store.endpoint
     return f"http://{addresses.store_address(facts)}:{config.minio.port}"
 
 
-def _files(config: Config, credentials: Credentials, facts: Facts, external: External) -> tuple[File, ...]:
-    settings = "".join(f"{name}={value}\n" for name, value in service_settings(config, facts, external))
+def _files(config: Config, credentials: Credentials, facts: Facts) -> tuple[File, ...]:
+    settings = "".join(f"{name}={value}\n" for name, value in service_settings(config, facts))
     header = "# Written by mlflow-onprem from config.toml. No secret stands here.\n"
     access_key, secret_key = credentials.s3_access_key, credentials.s3_secret_key
     files = {
@@ -219,19 +208,19 @@ def _files(config: Config, credentials: Credentials, facts: Facts, external: Ext
     }
     if config.mlflow.auth.enabled:
         files["admin-password"] = Secret(credentials.mlflow_admin_password.reveal() + "\n")
-    if config.postgres.mode == "external":
+    if isinstance(topology.postgres(config), ExternalPostgres):
         files["pgpass"] = _pgpass(accepted(credentials, "postgres_password")[0])
     group = facts.group_of(config.mlflow.user)
     return (
         File(f"{ETC}/mlflow.env", FileState(Text(header + settings), Mode(0o644), "root", "root")),
-        File(f"{ETC}/mlflow/auth.ini", FileState(Text(_auth_ini(config, credentials, external)), Mode(0o640), "root", group)),
+        File(f"{ETC}/mlflow/auth.ini", FileState(Text(_auth_ini(config, credentials)), Mode(0o640), "root", group)),
         *(File(f"{ETC}/mlflow/{name}", FileState(value, Mode(0o600), config.mlflow.user, group)) for name, value in files.items()),
     )
 
 
 def _other_password(config: Config, credentials: Credentials, facts: Facts) -> tuple[File, ...]:
     """For a database that is not ours, the other password that may count while its role gets a new one (server/database.py)."""
-    if config.postgres.mode == "local":
+    if isinstance(topology.postgres(config), LocalPostgres):
         return ()
     _, *others = accepted(credentials, "postgres_password")
     owners = (config.mlflow.user, facts.group_of(config.mlflow.user))
@@ -248,9 +237,9 @@ def _lines(values: tuple[Secret, ...]) -> Secret:
     return Secret("".join(f"{each.reveal()}\n" for each in values))
 
 
-def _auth_ini(config: Config, credentials: Credentials, external: External) -> str:
+def _auth_ini(config: Config, credentials: Credentials) -> str:
     auth = config.mlflow.auth
-    uri = database_uri(config, external, auth.database).replace("%", "%%")
+    uri = topology.postgres(config).uri(auth.database).replace("%", "%%")
     return (
         "# Written by mlflow-onprem from [mlflow.auth] of config.toml. No secret stands here.\n[mlflow]\n"
         f"default_permission = {auth.default_permission}\ndatabase_uri = {uri}\nadmin_username = {credentials.mlflow_admin}\n"

@@ -12,9 +12,11 @@ from mlflow_onprem.resources.files import BlockState, Directory, DirectoryState,
 from mlflow_onprem.resources.overrides import Overrides
 from mlflow_onprem.resources.rotation import OwnPassword, PasswordState
 from mlflow_onprem.resources.services import Service, ServiceState
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.credentials import Credentials, Stage, accepted
 from mlflow_onprem.settings.facts import CLUSTER_NOTE, Facts
+from mlflow_onprem.settings.topology import ExternalPostgres, LocalPostgres
 from mlflow_onprem.stack.adopting import Adopting
 from mlflow_onprem.stack.connections import Connections
 from mlflow_onprem.stack.inputs import External
@@ -38,17 +40,12 @@ def unit(facts: Facts) -> str:
 
 def packages(config: Config, facts: Facts) -> tuple[str, ...]:
     """What apt has to bring."""
-    return (f"postgresql-{facts.postgres_version}",) if config.postgres.mode == "local" else ()
-
-
-def databases(config: Config) -> tuple[str, ...]:
-    """MLflow's database and, with accounts, theirs."""
-    return (config.postgres.database, *([config.mlflow.auth.database] if config.mlflow.auth.enabled else []))
+    return (f"postgresql-{facts.postgres_version}",) if isinstance(topology.postgres(config), LocalPostgres) else ()
 
 
 def before_packages(config: Config, facts: Facts) -> tuple[Resource, ...]:
     """What has to stand before apt makes and starts a cluster: whose it is, and how systemd keeps it running."""
-    if config.postgres.mode == "external":
+    if isinstance(topology.postgres(config), ExternalPostgres):
         return ()
     folder = f"/etc/systemd/system/{unit(facts)}.d"
     words = ("shared" if facts.postgres_shared else "ours", cluster_of(facts).label, *(["made"] if facts.postgres_made else []))
@@ -64,13 +61,11 @@ def resources(
     config: Config, credentials: Credentials, facts: Facts, external: External, to: Connections, adopting: Adopting
 ) -> tuple[Resource, ...]:
     """The whole list, in order; for an external server only what its role may make there: the databases."""
-    settings, user = config.postgres, config.postgres.user
-    if settings.mode == "external":
+    sql, user = topology.postgres(config), config.postgres.user
+    if isinstance(sql, ExternalPostgres):
         # The tracking database is its owner's gift; the accounts' own one is made beside it where the role may.
-        gift = external.database
-        return _new_password(credentials, external, to) + tuple(
-            Database(to.sql, name, DatabaseState(owner=external.role), holds_data=True, maintenance=gift, ours=False)
-            for name in (gift, *databases(config)[1:])
+        return _new_password(credentials, sql, to) + tuple(
+            Database(to.sql, name, DatabaseState(owner=sql.role), holds_data=True, maintenance=sql.database, ours=False) for name in sql.databases
         )
     cluster = cluster_of(facts)
     conf = File(cluster.settings, FileState(Text(_settings(config, facts)), Mode(0o644), "postgres", "postgres"))
@@ -79,7 +74,7 @@ def resources(
     last = MarkedBlock(cluster.conf, BlockState(Text(f"include_if_exists = '{conf.path}'\n")), last=True)
     included = (last,) if not cluster.reads_conf_d or cluster.later & set(ours) else ()
     return (
-        PostgresCluster(cluster, settings.port, ClusterState(None if facts.postgres_shared else "auto"), to.systemd, holds_data=True),
+        PostgresCluster(cluster, sql.port, ClusterState(None if facts.postgres_shared else "auto"), to.systemd, holds_data=True),
         # As Debian makes it; one that is there stays as its owner has it.
         *([Directory(f"{cluster.folder}/conf.d", DirectoryState(Mode(0o755), "postgres", "postgres"))] if cluster.lacks_conf_d else []),
         conf,
@@ -99,7 +94,7 @@ def resources(
             settings=ours,
         ),
         Role(to.sql, user, RoleState(login=True, superuser=False, create_role=False, password=credentials.postgres_password), holds_data=True),
-        *(Database(to.sql, name, DatabaseState(owner=user), holds_data=True) for name in databases(config)),
+        *(Database(to.sql, name, DatabaseState(owner=user), holds_data=True) for name in sql.databases),
     )
 
 
@@ -112,13 +107,13 @@ def roles(config: Config, external: External, to: Connections) -> tuple[Resource
     )
 
 
-def _new_password(credentials: Credentials, external: External, to: Connections) -> tuple[Resource, ...]:
+def _new_password(credentials: Credentials, sql: ExternalPostgres, to: Connections) -> tuple[Resource, ...]:
     """What a rotation that has its new values in use wants of a server that is not ours: the password of the user's own file."""
     rotation = credentials.rotation
     if rotation is None or rotation.stage is not Stage.CURRENT or "postgres" not in rotation.scope or to.login is None:
         return ()
     new, *old = accepted(credentials, "postgres_password")
-    return (OwnPassword(external.role, external.database, to.login, PasswordState(new), tuple(old)),)
+    return (OwnPassword(sql.role, sql.database, to.login, PasswordState(new), tuple(old)),)
 
 
 DROP_IN = """\
@@ -161,7 +156,7 @@ def _quoted(account: str) -> str:
 
 def _access(config: Config, facts: Facts, external: External) -> str:
     """pg_hba lines. The first match wins, so the role gets in by these ways alone, whatever stands below; our own cluster's administrator too."""
-    user, names = config.postgres.user, ",".join(databases(config))
+    user, names = config.postgres.user, ",".join(topology.postgres(config).databases)
     # From elsewhere by TLS alone, where the cluster speaks it; every client of PostgreSQL's own library does so unasked.
     beyond = "hostssl " if cluster_of(facts).ssl else "host   "
     ways = [*(("host   ", each) for each in LOOPBACK), *((beyond, each) for each in config.postgres.allowed_networks)]

@@ -13,9 +13,11 @@ from mlflow_onprem.resources.binary import Download, PinnedBinary
 from mlflow_onprem.resources.environment import Environment
 from mlflow_onprem.resources.packages import AptPackages
 from mlflow_onprem.resources.schema import Schema, SchemaState
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.config import Config
+from mlflow_onprem.settings.topology import LocalStore
 from mlflow_onprem.stack import account_checks, disk_space, minio, postgres, preflight_postgres, unit_trial
-from mlflow_onprem.stack.assembly import Assembly, store_folders
+from mlflow_onprem.stack.assembly import Assembly
 from mlflow_onprem.system import bundle, host_addresses, ports
 from mlflow_onprem.system.apt import obstacle
 from mlflow_onprem.system.download import local_path, probe
@@ -69,10 +71,7 @@ def check_room(host: Host) -> None:
 
 def check_addresses(host: Host, config: Config) -> None:
     """Raises Refused for a service bound to an address that this host does not have: systemd would start it again and again."""
-    wanted = [("mlflow.bind", config.mlflow.bind)]
-    if config.minio.mode == "local":
-        wanted += [("minio.bind", config.minio.bind), ("minio.console_bind", config.minio.console_bind)]
-    for key, address in wanted:
+    for key, address in (("mlflow.bind", config.mlflow.bind), *topology.store(config.minio).binds):
         if not host_addresses.has(address):
             has = ", ".join(host_addresses.of_host(host)) or "none but loopback"
             raise Refused(
@@ -85,9 +84,8 @@ def _check_ports(host: Host, assembly: Assembly) -> None:
     config = assembly.config
     ours = {
         config.mlflow.port: ("mlflow.service", "mlflow.port"),
-        **({config.minio.port: ("minio.service", "minio.port")} if config.minio.mode == "local" else {}),
-        **({config.minio.console_port: ("minio.service", "minio.console_port")} if config.minio.mode == "local" else {}),
-        **({config.postgres.port: (postgres.unit(assembly.facts), "postgres.port")} if config.postgres.mode == "local" else {}),
+        **{port: ("minio.service", key) for key, port in topology.store(config.minio).ports},
+        **{port: (postgres.unit(assembly.facts), key) for key, port in topology.postgres(config).ports},
     }
     for port, (unit, key) in ours.items():
         if assembly.adoption is not None and port in assembly.adoption.ports:
@@ -102,8 +100,8 @@ def _check_ports(host: Host, assembly: Assembly) -> None:
 
 
 def _check_places(host: Host, assembly: Assembly) -> None:
-    config, folders = assembly.config, store_folders(assembly.config)
-    rooms = disk_space.of(host, config, folders)
+    config = assembly.config
+    rooms = disk_space.of(host, config)
     disk_space.check(rooms)
     if not any(isinstance(each, Environment) and host.stat(f"{each.directory}/environment.json") is None for each in assembly.stack):
         return
@@ -119,7 +117,7 @@ def _check_places(host: Host, assembly: Assembly) -> None:
                     f"{each.mount} has {each.free_inodes} of {each.inodes} inodes free, {inodes} are needed: so many files are made in {place}",
                     "remove many small files (`df -i`, `sudo du --inodes -x -d 2 / | sort -n | tail`), or mount a disk with more inodes there",
                 )
-    if assembly.config.minio.mode == "local":
+    if isinstance(topology.store(config.minio), LocalStore):
         folder = Path(assembly.config.minio.data_dir)
         while not host.local(str(folder)).exists():
             folder = folder.parent

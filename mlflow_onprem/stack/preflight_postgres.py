@@ -5,6 +5,8 @@ from __future__ import annotations
 from mlflow_onprem.clients.sql import SqlError
 from mlflow_onprem.core.errors import Refused
 from mlflow_onprem.core.host import Host
+from mlflow_onprem.settings import topology
+from mlflow_onprem.settings.topology import ExternalPostgres
 from mlflow_onprem.stack import postgres
 from mlflow_onprem.stack.assembly import Assembly
 from mlflow_onprem.system import clusters
@@ -17,7 +19,7 @@ OWN = f"to leave it alone, give ours another port (port in [postgres] of {CONFIG
 def check(host: Host, assembly: Assembly) -> None:
     """Raises Refused. Nothing is asked of a server that is not ours by configuration, or not there yet."""
     config, facts = assembly.config, assembly.facts
-    if config.postgres.mode != "local":
+    if isinstance(topology.postgres(config), ExternalPostgres):
         return
     cluster = postgres.cluster_of(facts)
     there = clusters.every(host)

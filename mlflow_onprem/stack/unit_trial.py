@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from mlflow_onprem.core.errors import Refused
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.resources.packages import AptPackages
+from mlflow_onprem.settings import topology
 from mlflow_onprem.stack.assembly import Assembly
 from mlflow_onprem.system.exit_status import ELSEWHERE, Explained, explain, mount_forbids_programs, no_programs
 from mlflow_onprem.system.package_data import read
@@ -25,8 +26,7 @@ NOT_TRIED = (
 def check(host: Host, assembly: Assembly) -> None:
     """Raises Refused where our services could not be started here, with what leads on. A service that runs proves it, and is not tried."""
     _programs(host, assembly)
-    units = ["minio.service"] if assembly.config.minio.mode == "local" else []
-    for unit in (*units, "mlflow.service"):
+    for unit in topology.units(assembly.config, None):
         if not assembly.to.systemd.status(unit).running:
             _try(host, unit, private_users=assembly.facts.private_users)
 

@@ -24,9 +24,10 @@ from mlflow_onprem.resources.overrides import Overrides
 from mlflow_onprem.resources.packages import AptPackages, brought
 from mlflow_onprem.resources.schema import Schema
 from mlflow_onprem.resources.services import Service
-from mlflow_onprem.settings import db_roles
+from mlflow_onprem.settings import db_roles, topology
 from mlflow_onprem.settings.facts import ACCOUNTS
-from mlflow_onprem.stack import minio, postgres
+from mlflow_onprem.settings.topology import ExternalPostgres, LocalPostgres, LocalStore
+from mlflow_onprem.stack import postgres
 from mlflow_onprem.stack.assembly import Assembly
 from mlflow_onprem.system import clusters
 from mlflow_onprem.system.clusters import Cluster
@@ -89,7 +90,7 @@ def remove(host: LocalHost, assembly: Assembly, removal: Removal, watch: Watch, 
     assembly.sql.close()
     report = engine.converge(host, removal.stack, watch, stop)
     host.run(["systemctl", "daemon-reload"])
-    if assembly.config.postgres.mode == "local" and any(each.startswith("file:/etc/postgresql/") for each in removal.goes):
+    if isinstance(topology.postgres(assembly.config), LocalPostgres) and any(each.startswith("file:/etc/postgresql/") for each in removal.goes):
         unit = postgres.unit(assembly.facts)
         if host.run(["systemctl", "is-active", unit], ok=range(256)).out.strip() == "active":
             host.run(["systemctl", "reload", unit])
@@ -111,10 +112,10 @@ def _retired(assembly: Assembly, found: Postgres, *, purge: bool) -> Stack:
     going = [_without_kept_packages(assembly, each, purge=purge, stay=packages_stay) for each in assembly.stack if each not in kept]
     extra: list[Resource] = [Directory(path, None) for path in (*LEFTOVERS, *(PURGED if purge else ()))]
     extra += [File(db_roles.PATH, None)] if purge else []
-    if purge and assembly.config.minio.mode == "local":
-        parents = {folder.rpartition("/")[0] for folder in minio.data_folders(assembly.config.minio)}
+    if purge:
+        parents = {folder.rpartition("/")[0] for folder in topology.store(assembly.config.minio).folders}
         extra += [Directory(parent, None, shared=True) for parent in sorted(parents) if parent.count("/") > 1]
-    if purge and assembly.config.postgres.mode == "local" and not packages_stay:
+    if purge and isinstance(topology.postgres(assembly.config), LocalPostgres) and not packages_stay:
         extra += [
             each
             for each in (SystemUser("postgres", None), SystemGroup("ssl-cert", None))
@@ -136,14 +137,15 @@ def _former_accounts(assembly: Assembly) -> tuple[str, ...]:
 def _kept_apart(assembly: Assembly, *, purge: bool, shared: bool, alone: bool) -> Iterator[Resource]:
     """Resources that are not retired one by one: they go with what holds them, or they are not ours to remove."""
     config = assembly.config
-    local_store, local_sql = config.minio.mode == "local", config.postgres.mode == "local"
+    local_store, sql = isinstance(topology.store(config.minio), LocalStore), topology.postgres(config)
+    local_sql = isinstance(sql, LocalPostgres)
     # In a store of ours, bucket and key live in the data folder; in a cluster of ours, databases and role in the cluster.
     kinds: tuple[type, ...] = (Schema, AdministratorAccess, Overrides, SettingsInForce)
     kinds += (AccessKey, Bucket) if local_store else ()
     kinds += (Database, Role, DatabaseRole) if local_sql and not shared else ()
     kinds += (PostgresCluster,) if shared or not assembly.facts.postgres_made else ()
     for each in assembly.stack:
-        gift = isinstance(each, Database) and not local_sql and each.database == assembly.external.database
+        gift = isinstance(each, Database) and not local_sql and each.database == sql.database
         # Debian's postgresql.service stops all clusters: with others beside ours it is left alone, and ours ends with its data.
         others_server = isinstance(each, Service) and local_sql and (shared or not alone) and each.unit == postgres.unit(assembly.facts)
         # Without the account, its number could be given to another one, which would then own the objects.
@@ -164,7 +166,8 @@ def _without_kept_packages(assembly: Assembly, each: Resource, *, purge: bool, s
 
 def _stays(host: Host, assembly: Assembly, found: Postgres, *, purge: bool) -> Iterator[str]:
     config, facts = assembly.config, assembly.facts
-    local_store, local_sql = config.minio.mode == "local", config.postgres.mode == "local"
+    objects, sql = topology.store(config.minio), topology.postgres(config)
+    local_sql = isinstance(sql, LocalPostgres)
     if host.stat("/etc/mlflow-onprem/config.toml") is not None:
         yield "/etc/mlflow-onprem/config.toml, which is yours"
     if host.listdir("/var/backups/mlflow-onprem"):
@@ -174,15 +177,15 @@ def _stays(host: Host, assembly: Assembly, found: Postgres, *, purge: bool) -> I
     if not purge:
         yield "/etc/mlflow-onprem/credentials.json, every password of the stack"
         store = (
-            f"{' '.join(minio.data_folders(config.minio))} with every artifact, and its account {config.minio.user}"
-            if local_store
+            f"{' '.join(objects.folders)} with every artifact, and its account {config.minio.user}"
+            if isinstance(objects, LocalStore)
             else "the bucket in the external store"
         )
         yield store
-        names = " and ".join(postgres.databases(config))
+        names = " and ".join(sql.databases)
         yield f"the databases {names} in PostgreSQL {facts.postgres_version}" if local_sql else "the databases on the external server"
     elif not local_sql:
-        yield f"the database {assembly.external.database} on the external server: its owner gave it, its owner has to drop it"
+        yield f"the database {sql.database} on the external server: its owner gave it, its owner has to drop it"
     elif found.others:
         yield f"PostgreSQL {facts.postgres_version}: it holds other databases too ({', '.join(found.others)})"
     elif found.shared:
@@ -194,7 +197,7 @@ def _stays(host: Host, assembly: Assembly, found: Postgres, *, purge: bool) -> I
 
 def _other_databases(assembly: Assembly) -> tuple[str, ...]:
     """Databases beside ours in the cluster; none where it cannot be asked because there is none."""
-    if assembly.config.postgres.mode != "local":
+    if isinstance(topology.postgres(assembly.config), ExternalPostgres):
         return ()
     try:
         rows = assembly.sql.query("postgres", "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1")
@@ -202,12 +205,12 @@ def _other_databases(assembly: Assembly) -> tuple[str, ...]:
         if not failed.unreachable:
             raise
         return ()
-    return tuple(name for (name,) in rows if name not in postgres.databases(assembly.config))
+    return tuple(name for (name,) in rows if name not in topology.postgres(assembly.config).databases)
 
 
 def _other_clusters(host: Host, assembly: Assembly) -> tuple[Cluster, ...]:
     """Clusters beside ours, of any version."""
-    if assembly.config.postgres.mode != "local":
+    if isinstance(topology.postgres(assembly.config), ExternalPostgres):
         return ()
     ours = postgres.cluster_of(assembly.facts)
     return tuple(each for each in clusters.every(host) if each.label != ours.label)
@@ -215,10 +218,10 @@ def _other_clusters(host: Host, assembly: Assembly) -> tuple[Cluster, ...]:
 
 def _stock(host: Host, assembly: Assembly) -> Stock:
     config = assembly.config
-    database = config.postgres.database if config.postgres.mode == "local" else assembly.external.database
+    database, store = topology.postgres(config).database, topology.store(config.minio)
     size = None
-    if config.minio.mode == "local":
-        folders = [folder for folder in minio.data_folders(config.minio) if host.stat(folder) is not None]
+    if isinstance(store, LocalStore):
+        folders = [folder for folder in store.folders if host.stat(folder) is not None]
         # What the store keeps for itself (and throws away later) is no artifact.
         try:
             size = sum(int(host.run(["du", "-sb", "--exclude=.minio.sys", folder], timeout=600).out.split()[0]) for folder in folders)

@@ -13,6 +13,8 @@ from mlflow_onprem.resources.environment import Environment
 from mlflow_onprem.resources.schema import NEWEST, Schema, SchemaState
 from mlflow_onprem.resources.services import Service
 from mlflow_onprem.restore import state
+from mlflow_onprem.settings import topology
+from mlflow_onprem.settings.topology import ExternalPostgres
 from mlflow_onprem.stack.assembly import Assembly
 from mlflow_onprem.system.local_host import LocalHost
 from mlflow_onprem.upgrade import postgres_guide
@@ -123,8 +125,9 @@ def _refusals(host: LocalHost, assembly: Assembly, version: str, wanted: str) ->
         )
     if host.read(upgrade_journal.PATH) is None and _others_at_work(host):
         found.append((_others_at_work(host), "finish that first"))
-    if assembly.config.postgres.mode == "external" and not _may_copy(assembly):
-        way = f'ask its administrator for: ALTER ROLE "{assembly.external.role}" CREATEDB (for the time of the upgrade)'
+    sql = topology.postgres(assembly.config)
+    if isinstance(sql, ExternalPostgres) and not _may_copy(assembly, sql.database):
+        way = f'ask its administrator for: ALTER ROLE "{sql.role}" CREATEDB (for the time of the upgrade)'
         found.append(("the role at the external PostgreSQL may not create databases, so the way back cannot be prepared", way))
     services = [each.unit for each in assembly.stack if isinstance(each, Service) and each.unit in ("mlflow.service", "minio.service")]
     down = [unit for unit in services if assembly.to.systemd.status(unit).active != "active"]
@@ -144,8 +147,8 @@ def _others_at_work(host: LocalHost) -> str:
     return "" if journal is None else f"a restore of backup {journal.id} was broken off"
 
 
-def _may_copy(assembly: Assembly) -> bool:
-    rows = assembly.sql.query(assembly.external.database, "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
+def _may_copy(assembly: Assembly, database: str) -> bool:
+    rows = assembly.sql.query(database, "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user")
     return bool(rows and rows[0][0])
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.facts import DISTRIBUTION_POSTGRES
+from mlflow_onprem.settings.topology import ExternalPostgres
 from mlflow_onprem.stack.assembly import Assembly
 from mlflow_onprem.system.local_host import LocalHost
 
@@ -23,7 +25,7 @@ def guide(host: LocalHost, assembly: Assembly) -> Guide | None:
     """None where the cluster in use is of the distribution's version or later, or is not ours to upgrade."""
     facts = assembly.facts
     wanted = DISTRIBUTION_POSTGRES.get(facts.codename)
-    if assembly.config.postgres.mode != "local" or wanted is None or facts.postgres_version >= wanted:
+    if isinstance(topology.postgres(assembly.config), ExternalPostgres) or wanted is None or facts.postgres_version >= wanted:
         return None
     have = facts.postgres_version
     return Guide(have, wanted, steps(have, wanted, there=host.stat(f"/etc/postgresql/{wanted}/main") is not None), way_back(have, wanted))

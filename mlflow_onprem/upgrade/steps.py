@@ -16,6 +16,7 @@ from mlflow_onprem.core.errors import CommandFailed, OnPremError, Unhealthy
 from mlflow_onprem.core.resource import Phase
 from mlflow_onprem.doctor.command import client_day
 from mlflow_onprem.resources.schema import Schema, SchemaState
+from mlflow_onprem.settings import topology
 from mlflow_onprem.stack import health
 from mlflow_onprem.stack.assembly import Assembly
 from mlflow_onprem.system import stopped
@@ -61,8 +62,7 @@ class Upgrading:
 
     def server(self) -> Server:
         """PostgreSQL, as its administrator."""
-        postgres = self.assembly.config.postgres
-        return database.server(self.host, self.assembly.sql, postgres.mode, postgres.port, postgres.url)
+        return database.server(self.host, self.assembly.sql, topology.postgres(self.assembly.config))
 
     def databases(self) -> tuple[str, ...]:
         """Those that a migration may change."""
@@ -128,8 +128,7 @@ def stop_writers(making: Upgrading) -> None:
 
 def copy_databases(making: Upgrading) -> None:
     """Both as they are now, beside the ones in use: what comes back where anything fails."""
-    server, postgres = making.server(), making.assembly.config.postgres
-    owner = postgres.user if postgres.mode == "local" else making.assembly.external.role
+    server, owner = making.server(), topology.postgres(making.assembly.config).role
     for each in making.databases():
         server.copy(each, owner)
     making.record(step=CHANGING)

@@ -17,7 +17,7 @@ from mlflow_onprem.settings import facts
 from mlflow_onprem.settings.facts import Chosen
 from mlflow_onprem.system import clusters
 from mlflow_onprem.system.systemd import Systemd
-from tests.fake_machine import FACTS, Machine
+from tests.fake_machine import FACTS, Machine, config
 from tests.fake_services import add_account
 from tests.fakes import FakeHost
 
@@ -35,7 +35,7 @@ def machine(**confs: str) -> FakeHost:
 
 
 def chosen(host: FakeHost, port: int = 5432, wanted: int | None = None) -> tuple[str, bool, bool]:
-    found: Chosen = facts.choose(host, wanted, port)
+    found: Chosen = facts.choose(host, config({"postgres": {"version": wanted, "port": port}}))
     return found.cluster.label, found.shared, found.made
 
 

@@ -10,6 +10,7 @@ from mlflow_onprem.core.errors import Refused
 from mlflow_onprem.core.host import Result
 from mlflow_onprem.settings import facts
 from mlflow_onprem.settings.facts import Facts
+from tests.fake_machine import config
 from tests.fakes import FakeHost
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -28,7 +29,7 @@ def machine(codename: str = "bookworm", arch: str = "x86_64", policy: str = "") 
 
 
 def gather(host: FakeHost, *, wanted: int | None = None, port: int = 5432) -> Facts:
-    return facts.gather(host, python="3.11", wanted_postgres=wanted, postgres_port=port)
+    return facts.gather(host, config({"mlflow": {"python": "3.11"}, "postgres": {"version": wanted, "port": port}}))
 
 
 @pytest.mark.parametrize(("codename", "version"), facts.DISTRIBUTION_POSTGRES.items())

@@ -19,12 +19,14 @@ from mlflow_onprem.restore import command, state, steps
 from mlflow_onprem.restore.state import Journal
 from mlflow_onprem.settings import credentials
 from mlflow_onprem.settings.config import Config
-from mlflow_onprem.stack import backup_timer as stage
+from mlflow_onprem.stack import timers
 from mlflow_onprem.system.local_host import LocalHost
 from mlflow_onprem.system.systemd import Systemd
 from tests.test_backup import NOW, made
 
 ETC = "/etc/mlflow-onprem"
+
+TIMER = f"{timers.BACKUP}.timer"
 
 
 @pytest.fixture
@@ -145,20 +147,18 @@ def test_a_damaged_journal_is_told(host: LocalHost) -> None:
 
 
 def units(host: LocalHost, **settings: Any) -> dict[str, Any]:
-    resources = stage.resources(Config.model_validate({"backup": settings}), Systemd(host, (stage.TIMER,)))
+    resources = timers.backup(Config.model_validate({"backup": settings}), Systemd(host, (TIMER,)))
     return {each.name: each.want for each in resources}
 
 
 def test_without_a_schedule_there_are_no_units(host: LocalHost) -> None:
     found = units(host)
     assert set(found.values()) == {None}
-    assert next(iter(found)) == f"service:{stage.TIMER}", "stopped before its files go"
+    assert next(iter(found)) == f"service:{TIMER}", "stopped before its files go"
 
 
 def test_with_a_schedule_the_service_may_write_its_folder_and_waits_for_its_disk(host: LocalHost) -> None:
-    resources = stage.resources(
-        Config.model_validate({"backup": {"schedule": "Mon *-*-* 04:00", "to": "/mnt/disk/b"}}), Systemd(host, (stage.TIMER,))
-    )
+    resources = timers.backup(Config.model_validate({"backup": {"schedule": "Mon *-*-* 04:00", "to": "/mnt/disk/b"}}), Systemd(host, (TIMER,)))
     texts = {each.path: each.want.content for each in resources if isinstance(each, File) and each.want is not None}
     assert all(isinstance(each, Text) for each in texts.values())
     joined = "\n".join(each.value for each in texts.values() if isinstance(each, Text))

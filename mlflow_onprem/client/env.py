@@ -24,13 +24,7 @@ def variables(host: Host, config: Config, user: str | None) -> tuple[dict[str, s
 
     Raises OnPremError where the stack was never installed.
     """
-    facts = facts_module.gather(
-        host,
-        python=config.mlflow.python,
-        wanted_postgres=config.postgres.version,
-        postgres_port=config.postgres.port,
-        users=(config.minio.user, config.mlflow.user),
-    )
+    facts = facts_module.gather(host, config)
     pairs = {"MLFLOW_TRACKING_URI": addresses.tracking_uri(host, config, facts)}
     notes = addresses.remarks(config, facts)
     try:

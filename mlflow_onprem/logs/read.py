@@ -58,7 +58,7 @@ def sources(host: Host, config: Config, service: str | None, groups: Iterable[st
 
     cluster = None
     if isinstance(topology.postgres(config), LocalPostgres):
-        cluster = facts.choose(host, config.postgres.version, config.postgres.port).cluster
+        cluster = facts.choose(host, config).cluster
     units = topology.units(config, cluster.unit if cluster is not None else None)
     if service is not None:
         units = {unit: name for unit, name in units.items() if name == service}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from mlflow_onprem.core.errors import CommandFailed, NotVisible, Refused
 from mlflow_onprem.core.host import Host
+from mlflow_onprem.settings.config import Config
 from mlflow_onprem.system import accounts, clusters, host_addresses, pythons
 from mlflow_onprem.system.accounts import Account
 from mlflow_onprem.system.clusters import Cluster
@@ -67,15 +68,16 @@ class Facts:
         return all(each.local for each in self.accounts if each.name == user)
 
 
-def gather(host: Host, *, python: str, wanted_postgres: int | None, postgres_port: int, users: tuple[str, ...] = ACCOUNTS) -> Facts:
+def gather(host: Host, config: Config) -> Facts:
     """Look at the host. Raises Refused for a machine this cannot work on."""
     release = parse_os_release((host.read("/etc/os-release") or b"").decode())
     codename = release.get("VERSION_CODENAME", "")
     machine = host.run(["uname", "-m"]).out.strip()
     if machine not in ARCHITECTURES:
         raise Refused(f"this machine is {machine}; x86_64 and aarch64 are supported")
-    chosen = choose(host, wanted_postgres, postgres_port)
-    interpreter = pythons.choose(host, python)
+    chosen = choose(host, config)
+    interpreter = pythons.choose(host, config.mlflow.python)
+    users = (config.minio.user, config.mlflow.user)
     memory = parse_meminfo((host.read("/proc/meminfo") or b"").decode())
     found = tuple(each for each in (accounts.look(host, name) for name in users) if each is not None)
     cores = len(re.findall(rb"^processor\s*:", host.read("/proc/cpuinfo") or b"", re.MULTILINE)) or 1
@@ -146,11 +148,12 @@ class Chosen:
     made: bool
 
 
-def choose(host: Host, wanted: int | None, port: int) -> Chosen:
+def choose(host: Host, config: Config) -> Chosen:
     """The cluster that an earlier run noted; on a new host the one on our port, whatever its name; otherwise one that is still to be made.
 
     A cluster on another port is somebody else's: it keeps its port, its settings and its name, and ours gets another name. Raises Refused.
     """
+    wanted, port = config.postgres.version, config.postgres.port
     there = [each for each in clusters.every(host) if wanted is None or each.version == wanted]
     word, label, made = _note(host)
     if word:

@@ -17,7 +17,7 @@ from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.credentials import Credentials
 from mlflow_onprem.settings.facts import Facts
 from mlflow_onprem.settings.topology import ExternalPostgres, LocalPostgres
-from mlflow_onprem.stack import adoption, backup_timer, build, gc_timer, health, inputs, postgres, rotation_timer
+from mlflow_onprem.stack import adoption, build, health, inputs, postgres, timers
 from mlflow_onprem.stack.adopting import NOTHING
 from mlflow_onprem.stack.adoption import Adoption
 from mlflow_onprem.stack.connections import Connections
@@ -82,15 +82,9 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
     sql = SqlSession(host, *_administrator(config, found.postgres_password, cluster))
     if host.is_root and (cluster is None or host.stat(cluster.pid_file) is not None):
         sql.start()  # it loads while we look at the rest
-    facts = facts_module.gather(
-        host,
-        python=config.mlflow.python,
-        wanted_postgres=config.postgres.version,
-        postgres_port=config.postgres.port,
-        users=(config.minio.user, config.mlflow.user),
-    )
+    facts = facts_module.gather(host, config)
     unit = _postgres_unit(config, facts)
-    units = [*topology.units(config, unit), rotation_timer.TIMER, gc_timer.TIMER, backup_timer.TIMER, *([postgres.BOOT_UNIT] if unit else [])]
+    units = [*topology.units(config, unit), *timers.TIMERS, *([postgres.BOOT_UNIT] if unit else [])]
     place = topology.store(config.minio)
     store = MinioStore(place.endpoint, *place.administrator(found), config.minio.region)
     to = Connections(Systemd(host, tuple(units)), sql, store, lambda password: login(host, config, password))
@@ -109,7 +103,7 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
 def _cluster(host: LocalHost, config: Config) -> Cluster | None:
     if isinstance(topology.postgres(config), ExternalPostgres):
         return None
-    return facts_module.choose(host, config.postgres.version, config.postgres.port).cluster
+    return facts_module.choose(host, config).cluster
 
 
 def _administrator(config: Config, password: Secret, cluster: Cluster | None) -> tuple[dict[str, str | Secret], str | None]:

@@ -11,7 +11,7 @@ from mlflow_onprem.settings import credentials as credentials_module
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.credentials import Credentials
 from mlflow_onprem.settings.facts import USERS_NOTE, Facts
-from mlflow_onprem.stack import backup_timer, gc_timer, minio, mlflow, postgres, rotation_timer
+from mlflow_onprem.stack import minio, mlflow, postgres, timers
 from mlflow_onprem.stack.adopting import NOTHING, Adopting
 from mlflow_onprem.stack.connections import Connections
 from mlflow_onprem.stack.inputs import External
@@ -64,9 +64,7 @@ def build(
             *in_phase(
                 Phase.SERVE,
                 *postgres.roles(config, external, to),
-                *rotation_timer.resources(config, to.systemd),
-                *gc_timer.resources(config, to.systemd),
-                *backup_timer.resources(config, to.systemd),
+                *timers.resources(config, to.systemd),
             ),
         ),
         names=("host", "mlflow"),

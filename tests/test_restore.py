@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -174,11 +173,3 @@ def test_with_a_schedule_the_service_may_write_its_folder_and_waits_for_its_disk
 def test_backups_elsewhere_need_no_folder_here(host: LocalHost) -> None:
     wanted = {"schedule": "daily", "to": "s3://bucket/x", "credentials_file": "/etc/s3", "passphrase_file": "/etc/p"}
     assert not [name for name in units(host, **wanted) if "s3://" in name]
-
-
-def test_the_fixture_is_what_create_writes(tmp_path: Path) -> None:
-    """The digest in a manifest is the sha256 of the file."""
-    from mlflow_onprem.backup.transfer import sha256_of
-
-    (tmp_path / "x").write_bytes(b"x" * 3_000_000)
-    assert sha256_of(tmp_path / "x") == hashlib.sha256(b"x" * 3_000_000).hexdigest()

@@ -21,11 +21,12 @@ from mlflow_onprem.backup import manifest as manifests
 from mlflow_onprem.backup.context import Workplace
 from mlflow_onprem.backup.manifest import FilePart, Manifest, ObjectsPart
 from mlflow_onprem.backup.objects import Tally
-from mlflow_onprem.backup.transfer import DAMAGED, INDEX, fetch, sha256_of
+from mlflow_onprem.backup.transfer import DAMAGED, INDEX, fetch
 from mlflow_onprem.core.engine import Event
 from mlflow_onprem.core.errors import OnPremError, Refused
 from mlflow_onprem.settings import credentials, topology
 from mlflow_onprem.settings.topology import LocalPostgres, LocalStore
+from mlflow_onprem.system.hashing import sha256_of
 
 ATTEMPTS = 5
 SAMPLE = 20  # runs whose values a proof compares

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow_onprem.core.errors import Refused
+from mlflow_onprem.system import file_lock
+from mlflow_onprem.system.file_lock import Taken
 
 LOCK = Path("/run/mlflow-onprem-backup.lock")
 #: The journal of an upgrade under way (commands/upgrade_journal.py).
 UPGRADE = Path("/var/lib/mlflow-onprem/upgrade.json")
-INTERVAL = 0.5  # seconds between two tries
 
 
 @contextlib.contextmanager
@@ -25,18 +24,13 @@ def hold(what: str, *, wait: float = 0, recovering: bool = False) -> Iterator[No
     upgrade that was cut off: it may yet put the databases back as they were.
     """
     require_root()
-    deadline = time.monotonic() + wait
-    with LOCK.open("a+") as file:
-        while not _taken(file.fileno()):
-            if time.monotonic() >= deadline:
-                file.seek(0)
-                raise Refused(f"another command works on backups or stored data ({file.read().strip() or 'unknown'})", "wait until it is done")
-            time.sleep(INTERVAL)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock.held(LOCK, what, patience=wait))
+        except Taken as holder:
+            raise Refused(f"another command works on backups or stored data ({holder})", "wait until it is done") from None
         if not recovering and UPGRADE.exists():
             raise Refused("an upgrade was cut off and waits for an end", "finish or undo it first: sudo mlflow-onprem upgrade (or install)")
-        file.truncate(0)
-        file.write(f"pid {os.getpid()}: {what}")
-        file.flush()
         yield
 
 
@@ -44,11 +38,3 @@ def require_root() -> None:
     """Raises Refused for anyone but root."""
     if os.geteuid() != 0:
         raise Refused("this works on stored data and secrets, and needs root", "run it with sudo")
-
-
-def _taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

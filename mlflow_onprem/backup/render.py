@@ -6,21 +6,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlflow_onprem.backup.summary import age
+from mlflow_onprem.core.render import size
 
 if TYPE_CHECKING:
     from mlflow_onprem.backup.catalog import Listed, Pruned
     from mlflow_onprem.backup.create import Created
     from mlflow_onprem.backup.manifest import Manifest, Proof
     from mlflow_onprem.backup.verify import Verified
-
-
-def size(count: float) -> str:
-    """Bytes as people say them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def created_json(made: Created) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlflow_onprem.backup import manifest as manifests
 from mlflow_onprem.backup.manifest import Manifest
-from mlflow_onprem.backup.repository import CHUNK, SPOOL, Repository
+from mlflow_onprem.backup.repository import SPOOL, Repository
 from mlflow_onprem.core.errors import OnPremError
 from mlflow_onprem.core.host import Host
 
@@ -36,12 +36,3 @@ def put_bytes(host: Host, repository: Repository, name: str, content: bytes) -> 
     host.write(path, content, mode=0o600, owner="root", group="root")
     repository.put(name, host.local(path))
     host.remove(path)
-
-
-def sha256_of(path: Path) -> str:
-    """A file's checksum."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -27,6 +27,7 @@ from mlflow_onprem.stack import minio, mlflow_release
 from mlflow_onprem.system import bundle, minio_source
 from mlflow_onprem.system.download import fetch
 from mlflow_onprem.system.fetching import run as fetch_by
+from mlflow_onprem.system.hashing import sha256_of
 from mlflow_onprem.system.local_host import LocalHost
 from mlflow_onprem.system.package_data import names, read
 
@@ -152,7 +153,7 @@ def _packages(host: LocalHost, config: Config, root: Path, release: str, archite
 def _stanza(host: LocalHost, path: Path) -> str:
     """One package in the form of an archive's index."""
     control = host.run(["dpkg-deb", "--field", str(path)]).out.strip()
-    return f"{control}\nFilename: ./{path.name}\nSize: {path.stat().st_size}\nSHA256: {_sha256(path)}\n"
+    return f"{control}\nFilename: ./{path.name}\nSize: {path.stat().st_size}\nSHA256: {sha256_of(path)}\n"
 
 
 def _wheels(host: LocalHost, root: Path, locks: dict[str, str], python: str, release: str, architecture: str, say: Say) -> None:
@@ -252,19 +253,11 @@ def carried(config: Config) -> str:
 def _manifest(root: Path, release: str, architecture: str, python: str, locks: dict[str, str]) -> None:
     (root / "release").write_text(f"{release} {architecture}\n")
     (root / "apt.list").write_text("deb [trusted=yes] file:/opt/mlflow-onprem/bundle/debs ./\n")
-    files = {str(path.relative_to(root)): _sha256(path) for path in sorted(root.rglob("*")) if path.is_file()}
+    files = {str(path.relative_to(root)): sha256_of(path) for path in sorted(root.rglob("*")) if path.is_file()}
     record = {
         "schema": SCHEMA, "release": release, "architecture": architecture, "python": python,
         "locks": [hashlib.sha256(text.encode()).hexdigest() for text in locks.values()], "files": files,
     }  # fmt: skip
     (root / "manifest.json").write_text(json.dumps(record, indent=1) + "\n")
-    files["manifest.json"] = _sha256(root / "manifest.json")
+    files["manifest.json"] = sha256_of(root / "manifest.json")
     (root / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in files.items()))
-
-
-def _sha256(path: Path) -> str:
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            total.update(chunk)
-    return total.hexdigest()

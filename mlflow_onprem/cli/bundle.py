@@ -12,6 +12,7 @@ import typer
 
 from mlflow_onprem.cli.run import ConfigOption, JsonOption, emit
 from mlflow_onprem.core.errors import ConfigError, ExitCode
+from mlflow_onprem.core.render import size
 
 app = typer.Typer(help="One file with all that a host without a network needs.", no_args_is_help=True)
 
@@ -49,7 +50,7 @@ def create(
     body = dataclasses.asdict(made)
     name = shlex.quote(target.name)
     text = (
-        f"{made.path}: {made.size / 1e6:.0f} MB, {made.packages} packages and {made.wheels} wheels for {made.release} ({made.architecture}), "
+        f"{made.path}: {size(made.size)}, {made.packages} packages and {made.wheels} wheels for {made.release} ({made.architecture}), "
         f"in {made.seconds:.0f} s.\n"
         f"On the other host: tar xf {name} bootstrap && sudo ./bootstrap --bundle {name} && sudo mlflow-onprem install"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import sys
@@ -19,6 +18,8 @@ from mlflow_onprem.cli import streams
 from mlflow_onprem.cli.progress import Progress
 from mlflow_onprem.core import render
 from mlflow_onprem.core.errors import OnPremError, Refused
+from mlflow_onprem.system import file_lock
+from mlflow_onprem.system.file_lock import Taken
 from mlflow_onprem.system.local_host import LocalHost
 
 LOCK = "/run/mlflow-onprem.lock"
@@ -49,17 +50,11 @@ def exclusive() -> Iterator[None]:
     """Hold the lock of all commands that change something. Raises Refused where another one runs."""
     if os.geteuid() != 0:
         raise Refused("this changes the system and needs root", "run it with sudo")
-    with Path(LOCK).open("a+") as file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise Refused(
-                f"another mlflow-onprem is at work ({file.read().strip() or 'unknown'})", "wait until it is done, then run this again"
-            ) from None
-        file.truncate(0)
-        file.write(f"pid {os.getpid()}: mlflow-onprem {' '.join(sys.argv[1:2])}")
-        file.flush()
+            stack.enter_context(file_lock.held(Path(LOCK), f"mlflow-onprem {' '.join(sys.argv[1:2])}"))
+        except Taken as holder:
+            raise Refused(f"another mlflow-onprem is at work ({holder})", "wait until it is done, then run this again") from None
         yield
 
 

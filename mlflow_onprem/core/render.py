@@ -50,3 +50,12 @@ def _resource(error: OnPremError) -> ResourceFailed | None:
     while isinstance(error, (RolledBack, HalfDone)):
         error = error.cause
     return error if isinstance(error, ResourceFailed) else None
+
+
+def size(count: float) -> str:
+    """Bytes as people say them."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

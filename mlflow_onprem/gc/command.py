@@ -107,13 +107,3 @@ def _ask(host: LocalHost, request: str) -> Iterator[Answer]:
     if code:
         hint = "what was removed stays removed; mend what it says (`mlflow-onprem status`), then run the same command again: it goes on"
         raise CommandFailed(f"{PYTHON} -m {MODULE}", code, "".join(said[-TAIL_LINES:]).strip(), hint)
-
-
-def size_text(count: int) -> str:
-    """Bytes for people."""
-    size = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from mlflow_onprem.gc.command import Collected, Item, size_text
+from mlflow_onprem.core.render import size
+from mlflow_onprem.gc.command import Collected, Item
 
 SHOWN = 10
 
@@ -22,9 +23,9 @@ def collected_text(found: Collected) -> str:
     if not counts:
         lines = [f"Nothing to remove: no run, model or experiment was {age}."]
     elif found.dry_run:
-        lines = [f"Would remove {counts} {age}, and free {size_text(found.bytes)} in {found.objects} objects. Nothing was changed."]
+        lines = [f"Would remove {counts} {age}, and free {size(found.bytes)} in {found.objects} objects. Nothing was changed."]
     else:
-        lines = [f"Removed {counts} {age}: {size_text(found.bytes)} in {found.objects} objects freed, in {found.seconds:.1f} s."]
+        lines = [f"Removed {counts} {age}: {size(found.bytes)} in {found.objects} objects freed, in {found.seconds:.1f} s."]
     return "\n".join([*lines, *_rows("kept", found.kept), *_rows("FAILED", found.failed)])
 
 

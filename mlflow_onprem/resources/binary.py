@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tarfile
@@ -15,6 +14,7 @@ from mlflow_onprem.core.resource import Base
 from mlflow_onprem.resources import permissions
 from mlflow_onprem.system import bundle, minio_source
 from mlflow_onprem.system.download import fetch
+from mlflow_onprem.system.hashing import sha256_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class PinnedBinary(Base):
         except (ValueError, KeyError):
             return None
         # The inode's change time cannot be set by hand, so an unchanged one saves reading 150 MB at every look.
-        intact = found.kind == "file" and (found.changed_ns == seen or _sha256(host.local(self.path)) == sha256)
+        intact = found.kind == "file" and (found.changed_ns == seen or sha256_of(host.local(self.path)) == sha256)
         return BinaryState(version, intact, self._permissions(host))
 
     def _permissions(self, host: Host) -> str:
@@ -106,7 +106,7 @@ class PinnedBinary(Base):
         else:
             self._download(host, self.source, target)
         host.set_attributes(self.path, mode=0o755, owner="root", group="root")
-        self._write_manifest(host, self.want.version, _sha256(target))
+        self._write_manifest(host, self.want.version, sha256_of(target))
 
     def _write_manifest(self, host: Host, version: str, sha256: str) -> None:
         found = host.stat(self.path)
@@ -160,11 +160,3 @@ def _extract(archive: Path, target: Path, program: str) -> None:
                     shutil.copyfileobj(source, file)
                 return
     raise OnPremError(f"the archive holds no program at its root that could be {program}", "check `url` in [minio] of the configuration")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from mlflow_onprem.clients.sql import Sql, SqlError
+from mlflow_onprem.core import wait
 from mlflow_onprem.core.errors import CommandFailed, OnPremError
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.core.resource import Base, Unknown
@@ -102,9 +102,7 @@ class AdministratorAccess(Base):
         if self.want is None:
             return
         self.systemd.act("reload", self.unit)
-        end = time.monotonic() + DEADLINE
-        while self._kept_out() and time.monotonic() < end:
-            time.sleep(0.05)
+        wait.until(lambda: not self._kept_out(), DEADLINE)
 
     def _kept_out(self) -> bool:
         try:

@@ -6,12 +6,12 @@ import base64
 import hashlib
 import hmac
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from mlflow_onprem.clients.sql import Sql, SqlError
+from mlflow_onprem.core import wait
 from mlflow_onprem.core.errors import OnPremError
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.core.resource import Base, Unknown
@@ -226,8 +226,5 @@ def _rows(host: Host, sql: Sql, database: str, statement: str, literals: dict[st
 
 
 def _until(holds: Callable[[], bool], deadline: float = 20.0) -> None:
-    end = time.monotonic() + deadline
-    while not holds():
-        if time.monotonic() > end:
-            raise OnPremError(f"PostgreSQL did not take up its settings within {deadline:.0f} s", "look at `mlflow-onprem logs postgres`")
-        time.sleep(0.05)
+    if not wait.until(holds, deadline):
+        raise OnPremError(f"PostgreSQL did not take up its settings within {deadline:.0f} s", "look at `mlflow-onprem logs postgres`")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from mlflow_onprem.clients.sql import Sql, SqlError
+from mlflow_onprem.core import wait
 from mlflow_onprem.core.errors import OnPremError
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.core.resource import Base, Unknown
@@ -54,11 +54,8 @@ class Overrides(Base):
             self.sql.query("postgres", "ALTER SYSTEM RESET {setting}", {"setting": each.partition(" = ")[0]})
         before = self._loaded_at()
         self.sql.query("postgres", "SELECT pg_reload_conf()")
-        end = time.monotonic() + DEADLINE
-        while self._loaded_at() == before:
-            if time.monotonic() > end:
-                raise OnPremError(f"PostgreSQL did not take up its settings within {DEADLINE:.0f} s", "look at `mlflow-onprem logs postgres`")
-            time.sleep(0.05)
+        if not wait.until(lambda: self._loaded_at() != before, DEADLINE):
+            raise OnPremError(f"PostgreSQL did not take up its settings within {DEADLINE:.0f} s", "look at `mlflow-onprem logs postgres`")
 
     def _loaded_at(self) -> str:
         return str(self.sql.query("postgres", "SELECT pg_conf_load_time()")[0][0])

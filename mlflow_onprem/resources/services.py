@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_onprem.core import wait
 from mlflow_onprem.core.errors import CommandFailed
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.core.resource import Base
@@ -164,9 +164,8 @@ class Service(Base):
             raise
 
     def _settle(self) -> None:
-        end = time.monotonic() + SETTLING
-        while self.settled is not None and not self.settled() and time.monotonic() < end:
-            time.sleep(0.1)
+        if self.settled is not None:
+            wait.until(self.settled, SETTLING, every=0.1)
 
     def _write_stamp(self, host: Host, content: dict[str, Any]) -> None:
         host.write(f"{STAMPS}/{self.unit}", (json.dumps(content) + "\n").encode(), mode=0o600, owner="root", group="root")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlflow_onprem.backup.render import size
+from mlflow_onprem.core.render import size
 from mlflow_onprem.restore.command import Restored
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from mlflow_onprem.core import wait as wait_module
 from mlflow_onprem.core.errors import Unhealthy
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.settings import addresses, topology
@@ -153,18 +154,19 @@ def look(systemd: Systemd | None, asked: Sequence[Probe]) -> tuple[Verdict, ...]
 
 def wait(host: Host, systemd: Systemd, asked: Sequence[Probe], deadline: float = DEADLINE) -> tuple[Verdict, ...]:
     """Ask until all are healthy. Raises Unhealthy after `deadline` seconds, with the journal of the first that is not."""
-    end = time.monotonic() + deadline
-    while True:
+    seen: list[tuple[Verdict, ...]] = []
+
+    def healthy() -> bool:
         systemd.forget()
-        verdicts = look(systemd, asked)
-        sick = next((each for each in verdicts if not each.healthy), None)
-        if sick is None:
-            return verdicts
-        if time.monotonic() > end:
-            journal = journal_tail(host, sick.unit) if sick.unit else ""
-            hint = f"`mlflow-onprem logs {sick.name}` shows all of it" if sick.unit else "that service is not ours: ask whoever runs it"
-            raise Unhealthy(f"{sick.name} on port {sick.port} is not healthy after {deadline:.0f} s: {sick.detail}", sick.fix or hint, journal)
-        time.sleep(0.2)
+        seen.append(look(systemd, asked))
+        return all(each.healthy for each in seen[-1])
+
+    if wait_module.until(healthy, deadline, every=0.2):
+        return seen[-1]
+    sick = next(each for each in seen[-1] if not each.healthy)
+    journal = journal_tail(host, sick.unit) if sick.unit else ""
+    hint = f"`mlflow-onprem logs {sick.name}` shows all of it" if sick.unit else "that service is not ours: ask whoever runs it"
+    raise Unhealthy(f"{sick.name} on port {sick.port} is not healthy after {deadline:.0f} s: {sick.detail}", sick.fix or hint, journal)
 
 
 def _ask(systemd: Systemd | None, probe: Probe) -> Verdict:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable, Iterable
 
+from mlflow_onprem.core import wait
 from mlflow_onprem.core.errors import OnPremError
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.system.ports import pids
@@ -19,14 +19,14 @@ def end(host: Host, members: Iterable[int], same: Callable[[int], bool]) -> None
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in ending:
             host.run(["kill", f"-{number.value}", str(pid)], ok=(0, 1))
-        deadline = time.monotonic() + PATIENCE
-        while alive := [pid for pid in ending if _runs(host, pid)]:
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.1)
-        if not alive:
+        if wait.until(lambda: not _running(host, ending), PATIENCE, every=0.1):
             return
-    raise OnPremError(f"process {alive[0]} does not end", f"end it by hand (kill -9 {alive[0]}), then run this again")
+    left = next(iter(_running(host, ending)), ending[0])
+    raise OnPremError(f"process {left} does not end", f"end it by hand (kill -9 {left}), then run this again")
+
+
+def _running(host: Host, pids: Iterable[int]) -> list[int]:
+    return [pid for pid in pids if _runs(host, pid)]
 
 
 def family(parents: dict[int, int], members: set[int], same: object) -> set[int]:

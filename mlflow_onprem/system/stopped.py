@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
+from mlflow_onprem.core import wait
 from mlflow_onprem.core.errors import OnPremError
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.system import ports as ports_module
@@ -26,11 +26,8 @@ def prove(host: Host, unit: str, ports: Iterable[int]) -> None:
     if left:
         host.say(f"ending what outlived {unit}: {', '.join(str(ports_module.describe(host, pid)) for pid in sorted(left))}")
         host.run(["kill", "-KILL", *map(str, sorted(left))], ok=(0, 1))
-        deadline = time.monotonic() + PATIENCE
-        while any(_runs(host, pid) for pid in left):
-            if time.monotonic() > deadline:
-                raise OnPremError(f"{unit} is stopped, and {ports_module.describe(host, min(left))} of it does not end", "restart this host")
-            time.sleep(0.05)
+        if not wait.until(lambda: not any(_runs(host, pid) for pid in left), PATIENCE):
+            raise OnPremError(f"{unit} is stopped, and {ports_module.describe(host, min(left))} of it does not end", "restart this host")
     for port in ports:
         for each in ports_module.holders(host, port):
             raise OnPremError(

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from mlflow_onprem.core.engine import Report
+from mlflow_onprem.core.render import size
 from mlflow_onprem.uninstall.command import Removal, Stock
 
 
@@ -34,8 +35,8 @@ def removal_json(removal: Removal, report: Report) -> dict[str, Any]:
 
 
 def _stock(stock: Stock) -> str:
-    size = "artifacts that could not be counted" if stock.size is None else f"{stock.size / 1e6:,.1f} MB of artifacts"
-    return f"{_number(stock.runs, 'run')}, {_number(stock.models, 'registered model')}, {size}, and the passwords"
+    artifacts = "artifacts that could not be counted" if stock.size is None else f"{size(stock.size)} of artifacts"
+    return f"{_number(stock.runs, 'run')}, {_number(stock.models, 'registered model')}, {artifacts}, and the passwords"
 
 
 def _number(count: int | None, word: str) -> str:

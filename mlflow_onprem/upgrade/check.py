@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mlflow_onprem.backup import manifest, summary
 from mlflow_onprem.core import engine
 from mlflow_onprem.core.errors import OnPremError, Refused
+from mlflow_onprem.core.render import size
 from mlflow_onprem.core.resource import Unknown
 from mlflow_onprem.resources.environment import Environment
 from mlflow_onprem.resources.schema import NEWEST, Schema, SchemaState
@@ -77,14 +78,12 @@ def check(host: LocalHost, assembly: Assembly) -> Check:
         migrations = None if unknown else 0 if have.tracking == NEWEST else schema.migrations_ahead(have.tracking)
     elif isinstance(have, Unknown):
         refusals.append((f"the tables cannot be looked at: {have.why}", "bring the stack up first: mlflow-onprem status"))
-    size = sum(_size(assembly, each) for each in (schema.tracking_database, schema.auth_database) if each)
+    database_bytes = sum(_size(assembly, each) for each in (schema.tracking_database, schema.auth_database) if each)
     new = any(isinstance(each, Environment) and host.stat(each.directory) is None for each in assembly.stack)
-    needed = size + RESERVE + (ENVIRONMENT if new else 0)
+    needed = database_bytes + RESERVE + (ENVIRONMENT if new else 0)
     free = shutil.disk_usage(host.local("/opt")).free
     if free < needed:
-        refusals.append(
-            (f"{free / 1e9:.1f} GB are free and an upgrade needs {needed / 1e9:.1f} GB", "free some space: `df -h`, old backups, old logs")
-        )
+        refusals.append((f"{size(free)} are free and an upgrade needs {size(needed)}", "free some space: `df -h`, old backups, old logs"))
     return Check(
         version=version,
         wanted=wanted,
@@ -92,10 +91,10 @@ def check(host: LocalHost, assembly: Assembly) -> Check:
         migrations=migrations,
         revision=have.tracking if isinstance(have, SchemaState) else "",
         breaks=tuple(text for since, text in BREAKS if numbers(version) < numbers(since) <= numbers(wanted)),
-        database_bytes=size,
+        database_bytes=database_bytes,
         needed=needed,
         free=free,
-        downtime=round(RESTARTS + size / COPY_RATE + 3 * (migrations or 0)),
+        downtime=round(RESTARTS + database_bytes / COPY_RATE + 3 * (migrations or 0)),
         backup=summary.line(summary.read(host), manifest.now()),
         refusals=tuple(refusals),
         postgres=postgres_guide.guide(host, assembly),

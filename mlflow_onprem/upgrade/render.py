@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from mlflow_onprem.core.render import size
 from mlflow_onprem.upgrade.check import Check
 from mlflow_onprem.upgrade.command import Upgraded
 from mlflow_onprem.upgrade.postgres_guide import Guide
@@ -33,7 +34,7 @@ def check_text(found: Check) -> str:
     if len(found.changes) > SHOWN:
         lines.append(f"... and {len(found.changes) - SHOWN} more: mlflow-onprem plan")
     lines += [f"know before: {text}" for text in found.breaks]
-    lines.append(f"needs {found.needed / 1e9:.1f} GB ({found.free / 1e9:.0f} GB free); databases: {found.database_bytes / 1e6:.0f} MB")
+    lines.append(f"needs {size(found.needed)} ({size(found.free)} free); databases: {size(found.database_bytes)}")
     lines.append(f"MLflow away for about {found.downtime:.0f} s; --rehearse measures it")
     lines.append(found.backup)
     for message, hint in found.refusals:

@@ -9,10 +9,10 @@ import contextlib
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mlflow_onprem.core import wait
 from mlflow_onprem.core.errors import OnPremError
 from mlflow_onprem.system.local_host import LocalHost
 
@@ -23,11 +23,8 @@ _LAUNCH = Path(__file__).with_name("launch.py")
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str, *, every: float = 0.02) -> None:
     """Look again and again until the condition holds. Raises OnPremError at the deadline."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise OnPremError(f"{what}: not within {seconds:.0f} seconds", "look at the sandbox's log, then `sudo mlflow-onprem sandbox down`")
-        time.sleep(every)
+    if not wait.until(condition, seconds, every=every):
+        raise OnPremError(f"{what}: not within {seconds:.0f} seconds", "look at the sandbox's log, then `sudo mlflow-onprem sandbox down`")
 
 
 def find(root: Path) -> int | None:

@@ -71,6 +71,7 @@ REVEALS = {
     "rotation/proof.py",
     "settings/credentials.py",
     "settings/db_roles.py",
+    "settings/shared_credentials.py",
     "stack/mlflow.py",
     "system/local_host.py",
     "upgrade/state.py",

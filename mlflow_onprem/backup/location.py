@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import configparser
 from urllib.parse import urlsplit
 
 from mlflow_onprem.backup.repository import Folder, Repository
 from mlflow_onprem.core.errors import ConfigError
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.core.secret import Secret
+from mlflow_onprem.settings import shared_credentials
 
 DEFAULT_ENDPOINT = "https://s3.amazonaws.com"
 
@@ -38,14 +38,6 @@ def read_credentials(host: Host, path: str) -> tuple[str, Secret, str, str]:
     content = host.read(path)
     if content is None:
         raise ConfigError(f"there is no file {path}", "write it with mode 0600, owned by root")
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(content.decode(errors="replace"))
-        section = parser["default"]
-        endpoint = section.get("endpoint_url", DEFAULT_ENDPOINT)
-        return section["aws_access_key_id"], Secret(section["aws_secret_access_key"]), endpoint, section.get("region", "us-east-1")
-    except (configparser.Error, KeyError):
-        raise ConfigError(
-            f"{path} is not an AWS shared credentials file",
-            "it needs [default] with aws_access_key_id and aws_secret_access_key; elsewhere than Amazon, endpoint_url = https://...",
-        ) from None
+    hint = "it needs [default] with aws_access_key_id and aws_secret_access_key; elsewhere than Amazon, endpoint_url = https://..."
+    key = shared_credentials.parse(path, content.decode(errors="replace"), hint)
+    return key.access_key, key.secret_key, key.endpoint or DEFAULT_ENDPOINT, key.region or "us-east-1"

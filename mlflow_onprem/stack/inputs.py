@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import configparser
 import dataclasses
 from dataclasses import dataclass
 
 from mlflow_onprem.core.errors import ConfigError
 from mlflow_onprem.core.host import Host
 from mlflow_onprem.core.secret import Secret
-from mlflow_onprem.settings import db_roles, topology
+from mlflow_onprem.settings import db_roles, shared_credentials, topology
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.credentials import Credentials
 from mlflow_onprem.settings.db_roles import DbRole
@@ -39,7 +38,8 @@ def read(host: Host, config: Config) -> External:
     local = isinstance(topology.postgres(config), LocalPostgres)
     if isinstance(topology.store(config.minio), ExternalStore):
         assert config.minio.credentials_file is not None
-        s3 = _shared_credentials(config.minio.credentials_file, _text(host, config.minio.credentials_file, "minio.credentials_file"))
+        key = shared_credentials.parse(config.minio.credentials_file, _text(host, config.minio.credentials_file, "minio.credentials_file"))
+        s3 = key.access_key, key.secret_key
     if not local:
         assert config.postgres.password_file is not None
         text = _text(host, config.postgres.password_file, "postgres.password_file").strip()
@@ -54,15 +54,3 @@ def _text(host: Host, path: str, key: str) -> str:
     if content is None:
         raise ConfigError(f"{key}: there is no file {path}", "write it with mode 0600, owned by root")
     return content.decode(errors="replace")
-
-
-def _shared_credentials(path: str, text: str) -> tuple[str, Secret]:
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(text)
-        section = parser["default"]
-        return section["aws_access_key_id"], Secret(section["aws_secret_access_key"])
-    except (configparser.Error, KeyError):
-        raise ConfigError(
-            f"{path} is not an AWS shared credentials file", "it needs [default] with aws_access_key_id = ... and aws_secret_access_key = ..."
-        ) from None

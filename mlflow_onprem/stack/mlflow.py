@@ -12,7 +12,7 @@ from mlflow_onprem.resources.permissions import Way
 from mlflow_onprem.resources.rotation import Administrator, Closed, PasswordState, Program
 from mlflow_onprem.resources.schema import Schema
 from mlflow_onprem.resources.services import Service, ServiceState, digest
-from mlflow_onprem.settings import addresses, topology
+from mlflow_onprem.settings import addresses, shared_credentials, topology
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.credentials import Credentials, Stage, accepted
 from mlflow_onprem.settings.facts import Facts
@@ -198,9 +198,8 @@ def public_store_url(config: Config, facts: Facts) -> str:
 def _files(config: Config, credentials: Credentials, facts: Facts) -> tuple[File, ...]:
     settings = "".join(f"{name}={value}\n" for name, value in service_settings(config, facts))
     header = "# Written by mlflow-onprem from config.toml. No secret stands here.\n"
-    access_key, secret_key = credentials.s3_access_key, credentials.s3_secret_key
     files = {
-        "s3-credentials": Secret(f"[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret_key.reveal()}\n"),
+        "s3-credentials": shared_credentials.write(credentials.s3_access_key, credentials.s3_secret_key),
         "flask-secret-key": Secret(credentials.flask_secret_key.reveal() + "\n"),
         # The one to close with, and while others may still have closed with another one, that one too.
         "kek-passphrase": _lines(accepted(credentials, "kek_passphrase")),

@@ -19,7 +19,7 @@ from mlflow_onprem.core.host import Result
 from mlflow_onprem.stack import health
 from mlflow_onprem.system import stopped
 from mlflow_onprem.system.local_host import LocalHost
-from mlflow_onprem.system.ports import Held, holders, is_leftover
+from mlflow_onprem.system.ports import Held, foreign, holders, is_leftover
 from mlflow_onprem.system.systemd import Systemd
 from tests.fakes import FakeHost
 
@@ -64,7 +64,7 @@ def test_what_outlived_a_service(command: str, unit: str, ours: bool) -> None:
 def test_a_holder_in_words() -> None:
     assert str(Held(7, "/usr/bin/nc -l 5000", "ann", "")) == "nc (pid 7, account ann, no unit)"
     assert str(Held(7, "gunicorn: master", "ann", "shop.service")) == "gunicorn: (pid 7, account ann, shop.service)"
-    assert str(Held(0, "", "ann", "")) == "a program of the account ann (sudo shows which)"
+    assert str(Held(0, "", "ann", "")) == "a program of the account ann (`sudo mlflow-onprem status` names it)"
 
 
 def test_without_root_it_is_told_whose_it_is() -> None:
@@ -107,6 +107,17 @@ def test_status_names_who_has_the_port_of_a_service_that_is_down(monkeypatch: py
     probe = health.Probe("mlflow", "mlflow.service", 5000, lambda: "MLflow 3.17.2 serves")
     (verdict,) = health.look(Systemd(host, ("mlflow.service",)), [probe])
     assert verdict.detail == "its unit is inactive; the port MLflow 3.17.2 serves; the port is held by python3 (pid 77, account ann, no unit)"
+
+
+@pytest.mark.parametrize(("uid", "main_pid", "named"), [(0, 0, True), (0, 42, True), (65534, 42, False), (65534, 0, True)])
+def test_without_root_a_stranger_is_told_from_the_service_by_its_account(uid: int, main_pid: int, named: bool, tmp_path: Path) -> None:
+    """The service, where it runs, is nobody's here."""
+    host = FakeHost(is_root=False, backing=tmp_path)
+    host.put("/proc/net/tcp", f"header\n   0: 0100007F:1388 00000000:0000 0A 00000000:00000000 00:00000000 00000000  {uid}        0 22222 1\n")
+    host.put("/proc/42", "", owner="nobody")
+    found = foreign(host, 5000, "mlflow.service", main_pid)
+    assert bool(found) is named
+    assert all("`sudo mlflow-onprem status` names it" in str(each) and each.way_out == "sudo ss -ltnp" for each in found)
 
 
 def gone(pid: int) -> bool:

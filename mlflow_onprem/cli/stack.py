@@ -27,15 +27,18 @@ def plan(config: ConfigOption = None, as_json: JsonOption = False) -> int:
     from mlflow_onprem.core import engine
     from mlflow_onprem.install import render, render_adoption
     from mlflow_onprem.settings.config_file import load
+    from mlflow_onprem.stack import preflight
     from mlflow_onprem.stack.assembly import assemble
     from mlflow_onprem.system.local_host import LocalHost
 
     host = LocalHost()
     assembly = assemble(host, load(config).config)
     found = engine.plan(host, assembly.stack)
+    stops = preflight.foreseen(host, assembly)
     assembly.close()
     before = "" if assembly.adoption is None else render_adoption.before_text(assembly.adoption)
     notes = [assembly.facts.python_why] if any(each.resource.startswith("environment:") for each in found.changes) else []
+    notes += stops
     before += "".join(f"{note}\n\n" for note in notes if note)
     body = render.plan_json(found) | {"notes": [note for note in notes if note]}
     body |= {} if assembly.adoption is None else {"warnings": list(assembly.adoption.warnings)}

@@ -18,7 +18,7 @@ from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.topology import LocalPostgres, LocalStore
 from mlflow_onprem.stack import disk_space
 from mlflow_onprem.system import host_addresses
-from mlflow_onprem.system.ports import strangers
+from mlflow_onprem.system.ports import foreign
 from mlflow_onprem.system.systemd import Systemd, journal_tail
 
 TIMEOUT = 5.0  # seconds, for one answer
@@ -190,10 +190,12 @@ def _ask(systemd: Systemd | None, probe: Probe) -> Verdict:
         if refused:
             detail += ": a folder or file that it needs is not there (is its disk mounted?); `sudo mlflow-onprem install` says which"
     if not healthy and systemd is not None and probe.unit is not None:
-        held = {str(each) for _, each in strangers(systemd.host, (probe.port,), probe.unit)}
-        detail += f"; the port is held by {', '.join(sorted(held))}" if held else ""
+        held = sorted({str(each): each for each in foreign(systemd.host, probe.port, probe.unit, systemd.status(probe.unit).main_pid)}.items())
+        if held:
+            detail += f"; the port is held by {', '.join(name for name, _ in held)}"
+            fix = fix or f"stop what holds the port ({', '.join(each.way_out for _, each in held)}), then sudo mlflow-onprem install"
     if systemd is not None and (full := [str(each) for each in disk_space.look(systemd.host, probe.places, probe.objects) if each.full]):
-        healthy, detail = False, f"the disk is full: {'; '.join(full)}; it {detail}"
+        healthy, detail, fix = False, f"the disk is full: {'; '.join(full)}; it {detail}", disk_space.HINT
     return Verdict(probe.name, probe.unit, probe.port, active, healthy, detail, round((time.monotonic() - started) * 1000, 1), fix)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow_onprem.core.engine import Stack
@@ -80,7 +81,20 @@ def check_addresses(host: Host, config: Config) -> None:
             )
 
 
+def foreseen(host: Host, assembly: Assembly) -> tuple[str, ...]:
+    """What `plan` can know of why `install` would stop here, also without root: full disks and held ports, each with its way out."""
+    full = [each for each in disk_space.of(host, assembly.config) if each.full]
+    found = [f"the disk is full: {each}: {disk_space.HINT}" for each in full]
+    found += [f"{each.message}: {each.hint}" for each in _held_ports(host, assembly)]
+    return tuple(f"install would stop: {each}" for each in found)
+
+
 def _check_ports(host: Host, assembly: Assembly) -> None:
+    for each in _held_ports(host, assembly):
+        raise each
+
+
+def _held_ports(host: Host, assembly: Assembly) -> Iterator[Refused]:
     config = assembly.config
     ours = {
         config.mlflow.port: ("mlflow.service", "mlflow.port"),
@@ -90,12 +104,12 @@ def _check_ports(host: Host, assembly: Assembly) -> None:
     for port, (unit, key) in ours.items():
         if assembly.adoption is not None and port in assembly.adoption.ports:
             continue  # what was started there by hand is stopped, and plan says so
-        for _, held in ports.strangers(host, (port,), unit):
+        for held in ports.foreign(host, port, unit, assembly.to.systemd.status(unit).main_pid):
             # What outlived a service of ours is ended where its service starts.
             if not ports.is_leftover(held, unit):
-                raise Refused(
+                yield Refused(
                     f"port {port} is held by another program: {held}",
-                    f"stop it, or give ours another port: {key} in /etc/mlflow-onprem/config.toml",
+                    f"stop it ({held.way_out}), or give ours another port: {key} in /etc/mlflow-onprem/config.toml",
                 )
 
 

@@ -47,9 +47,16 @@ class Held:
     def program(self) -> str:
         return self.command.partition(" ")[0].rpartition("/")[2] or "a program"
 
+    @property
+    def way_out(self) -> str:
+        """The command that ends it, or the one that shows what it is."""
+        if self.unit.endswith(".service"):
+            return f"sudo systemctl stop {self.unit}"
+        return f"sudo kill {self.pid}" if self.pid else "sudo ss -ltnp"
+
     def __str__(self) -> str:
         if not self.pid:
-            return f"a program of the account {self.user} (sudo shows which)"
+            return f"a program of the account {self.user} (`sudo mlflow-onprem status` names it)"
         return f"{self.program} (pid {self.pid}, account {self.user}, {self.unit or 'no unit'})"
 
 
@@ -85,6 +92,18 @@ def holders(host: Host, port: int) -> list[Held]:
 def strangers(host: Host, ports: Iterable[int], unit: str) -> list[tuple[int, Held]]:
     """Who listens on these ports and does not belong to the unit. What only root may see counts as the unit's."""
     return [(port, each) for port in ports for each in holders(host, port) if each.pid and not each.unit.startswith(unit)]
+
+
+def foreign(host: Host, port: int, unit: str, main_pid: int) -> list[Held]:
+    """Who listens there and is not the unit, as far as this account may know; `main_pid` is the unit's main process, 0 where it does not run.
+
+    Without root only accounts are seen: the service's own is taken for the service while that runs.
+    """
+    found = [each for _, each in strangers(host, (port,), unit)]
+    if found or host.is_root:
+        return found
+    main = host.stat(f"/proc/{main_pid}") if main_pid else None
+    return [each for each in holders(host, port) if not each.pid and (main is None or each.user != main.owner)]
 
 
 def is_leftover(held: Held, unit: str) -> bool:

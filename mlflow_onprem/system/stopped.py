@@ -32,7 +32,7 @@ def prove(host: Host, unit: str, ports: Iterable[int]) -> None:
         for each in ports_module.holders(host, port):
             raise OnPremError(
                 f"{unit} is stopped, and {each} answers on its port {port}: clients would take it for the service",
-                f"stop it ({'sudo systemctl stop ' + each.unit if each.unit.endswith('.service') else f'sudo kill {each.pid}'}), then run this again",
+                f"stop it ({each.way_out}), then run this again",
             )
 
 

@@ -1,4 +1,4 @@
-"""A restore's journal, what it brings to a host and what it leaves there; the steps themselves run on real hosts (tests/host/test_backup.py)."""
+"""A restore's journal, what it brings to a host and what it leaves there; its list of steps is replayed in test_restore_replay.py."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mlflow_onprem.backup import encryption
 from mlflow_onprem.backup.encryption import Keys
 from mlflow_onprem.backup.repository import Folder
 from mlflow_onprem.core.errors import OnPremError, Refused
+from mlflow_onprem.core.procedure import Record
 from mlflow_onprem.core.resource import Text
 from mlflow_onprem.resources.files import Directory, File
 from mlflow_onprem.restore import command, state, steps
@@ -34,6 +35,10 @@ def host(tmp_path: Path) -> LocalHost:
     found.local(state.FILES).mkdir(parents=True)
     found.local(ETC).mkdir(parents=True)
     return found
+
+
+def written(host: LocalHost, journal: Journal) -> None:
+    Record(host, state.JOURNAL, journal).save()
 
 
 def brought(host: LocalHost, files: dict[str, bytes]) -> None:
@@ -105,9 +110,9 @@ def test_rows_that_name_another_bucket_are_refused() -> None:
 
 
 def test_another_restore_waits_for_the_one_that_was_broken_off(host: LocalHost) -> None:
-    state.write_journal(host, Journal(id="a", address="/b", bare=False, rescue="r"))
+    written(host, Journal(id="a", address="/b", bare=False, rescue="r"))
     with pytest.raises(Refused) as refused:
-        command.restore(host, None, Folder(host, "/b"), Keys(), "c")
+        command.restore(host, Config(), Folder(host, "/b"), Keys(), "c")
     assert "restore a" in refused.value.hint
     assert "restore r" in refused.value.hint
 
@@ -115,25 +120,14 @@ def test_another_restore_waits_for_the_one_that_was_broken_off(host: LocalHost) 
 @pytest.mark.parametrize(("named", "undo"), [("r", False), ("a", True)])
 def test_undoing_is_asked_for_by_its_backup_or_goes_on(host: LocalHost, monkeypatch: pytest.MonkeyPatch, named: str, undo: bool) -> None:
     """It needs nothing of the backup that was being restored: there is none in this repository."""
-    state.write_journal(host, Journal(id="a", address="/b", bare=False, rescue="r", undo=undo))
+    # As the version before wrote it, which did not say what was begun: all is undone.
+    host.local(state.JOURNAL).write_text(Journal(id="a", address="/b", bare=False, rescue="r", undo=undo).model_dump_json(exclude={"begun"}))
     done: list[str] = []
     for step in ("secrets_back", "databases_back", "objects_back", "serve", "finish"):
         monkeypatch.setattr(steps, step, lambda _, step=step: done.append(step))
-    assert command.restore(host, None, Folder(host, "/b"), Keys(), named).undone
-    assert done == ["secrets_back", "databases_back", "objects_back", "serve", "finish"]
-    assert state.read_journal(host) == Journal(id="a", address="/b", bare=False, rescue="r", undo=True)
-
-
-def test_a_failing_way_back_says_both_reasons(host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: Any) -> None:
-        raise OnPremError("no way back", "do this")
-
-    monkeypatch.setattr(steps, "secrets_back", fail)
-    making = steps.Restoring(host, None, Folder(host, "/b"), Keys(), None, Journal(id="a", address="/b", bare=False), lambda _: None, True)
-    with pytest.raises(OnPremError) as failed:
-        command._give_up(making, OnPremError("no way there"))
-    assert failed.value.message == "no way there; and putting back what was here failed: no way back"
-    assert "restore a" in failed.value.hint
+    assert command.restore(host, Config(), Folder(host, "/b"), Keys(), named).undone
+    assert done == ["secrets_back", "databases_back", "objects_back", "serve"]
+    assert not host.local(state.FOLDER).exists()
 
 
 def test_a_damaged_journal_is_told(host: LocalHost) -> None:

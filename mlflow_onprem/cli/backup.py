@@ -169,7 +169,10 @@ def restore(
         place = source or settings.backup.to
         repository = _repository(host, settings, place, credentials_file)
         keys = _keys(host, settings, passphrase_file, identity_file, None)
-        done = command.restore(host, config, repository, keys, backup, into_empty=into_empty, with_rescue=not skip_backup, watch=shown.event)
+        done = command.restore(
+            host, settings, repository, keys, backup, reload=lambda: load(config).config, into_empty=into_empty, with_rescue=not skip_backup,
+            watch=shown.event,
+        )  # fmt: skip
     emit("restore", restored_json(done), restored_text(done), as_json=as_json)
     return ExitCode.OK
 

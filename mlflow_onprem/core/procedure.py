@@ -104,7 +104,7 @@ class Procedure(Generic[C]):
 def run(procedure: Procedure[C], context: C, record: Record[J] | None = None, stop: Flag | None = None) -> tuple[tuple[str, float], ...]:
     """Do what is left of the list; returns each step's name and seconds. `stop` set from outside ends it like Ctrl-C, after what is in hand.
 
-    Raises RolledBack and HalfDone with a journal, without one whatever a step raised, Interrupted for Ctrl-C.
+    Raises RolledBack and HalfDone with a journal, without one the OnPremError of a step, Interrupted for Ctrl-C.
     """
     took: list[tuple[str, float]] = []
     at = ""
@@ -116,13 +116,13 @@ def run(procedure: Procedure[C], context: C, record: Record[J] | None = None, st
             if record is not None:
                 _write_down(record, procedure.steps, step)
             took.append((at, _do(procedure, at, step.do, context)))
-        if record is not None:
-            record.forget()
     except (Exception, KeyboardInterrupt) as failed:  # any other BaseException ends the process: as a kill
         cause = _cause(failed)
         if record is None:
             if isinstance(cause, Interrupted):
                 raise Interrupted(f"{cause.message} at: {at}; {procedure.stopped}", cause.hint or f"run it again: {procedure.command}") from failed
+            if isinstance(failed, OSError):
+                raise cause from failed
             raise
         if not _reversible(procedure.steps, record.journal):
             raise HalfDone(cause, f"{procedure.verb} is half done, it came to: {at}", f"go on with: {procedure.command}") from failed
@@ -131,6 +131,11 @@ def run(procedure: Procedure[C], context: C, record: Record[J] | None = None, st
         if isinstance(failed, (OnPremError, KeyboardInterrupt, OSError)):
             raise RolledBack(cause) from failed
         raise
+    try:
+        if record is not None:
+            record.forget()
+    except (OnPremError, KeyboardInterrupt) as failed:
+        raise HalfDone(_cause(failed), f"{procedure.verb} is done but for its journal", f"end it with: {procedure.command}") from failed
     return tuple(took)
 
 
@@ -155,24 +160,30 @@ def _left(steps: Sequence[Step[C]], journal: Journal) -> list[Step[C]]:
         return list(steps)
     names = [step.name for step in steps]
     in_hand = max((names.index(name) for name in journal.begun if name in names), default=0)
-    forward = _committed(steps, journal)
+    forward = committed(steps, journal)
     return [step for number, step in enumerate(steps) if number >= in_hand or (step.again and not forward)]
 
 
 def _write_down(record: Record[J], steps: Sequence[Step[C]], step: Step[C]) -> None:
-    begun = record.journal.begun
+    before = record.journal
+    begun = before.begun
     if step.final and begun is None:
         begun = tuple(each.name for each in steps[: steps.index(step)])
     if begun is not None and step.name not in begun:
-        record.save(begun=(*begun, step.name))
+        try:
+            record.save(begun=(*begun, step.name))
+        except BaseException:
+            record.journal = before  # it is not begun
+            raise
 
 
-def _committed(steps: Sequence[Step[C]], journal: Journal) -> bool:
+def committed(steps: Sequence[Step[C]], journal: Journal) -> bool:
+    """Whether a final step was begun."""
     return any(step.final and step.name in (journal.begun or ()) for step in steps)
 
 
 def _reversible(steps: Sequence[Step[C]], journal: Journal) -> bool:
-    return any(step.undo is not None for step in steps) and not _committed(steps, journal)
+    return any(step.undo is not None for step in steps) and not committed(steps, journal)
 
 
 def _cause(failed: BaseException) -> OnPremError:

@@ -7,14 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from mlflow_onprem.backup import encryption
 from mlflow_onprem.backup.encryption import Keys
 from mlflow_onprem.backup.manifest import Manifest
 from mlflow_onprem.backup.repository import Repository
 from mlflow_onprem.backup.transfer import INDEX, fetch
+from mlflow_onprem.core import procedure
 from mlflow_onprem.core.errors import OnPremError, Refused
+from mlflow_onprem.core.host import Host
 from mlflow_onprem.settings import credentials as credentials_module
 from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.config_file import DEFAULT_PATH
@@ -28,40 +28,27 @@ FILES = f"{FOLDER}/files"
 WITH_THE_DATA = "mlflow"
 
 
-class Journal(BaseModel):
+class Journal(procedure.Journal):
     """A restore under way: of which backup, whether the host was bare, the backup of what was here, and whether it is being undone.
 
     `ready`: the services are up, and databases found beside those in use are of this restore.
     """
 
-    model_config = ConfigDict(frozen=True)
     id: str
     address: str
     bare: bool
     ready: bool = False
     rescue: str | None = None
     rescue_address: str | None = None
-    undo: bool = False
 
 
-def read_journal(host: LocalHost) -> Journal | None:
-    """The restore that was broken off, or None. Raises OnPremError for a damaged one."""
-    content = host.read(JOURNAL)
-    try:
-        return None if content is None else Journal.model_validate_json(content)
-    except ValidationError as broken:
-        raise OnPremError(f"{JOURNAL} is damaged", f"look into it; to begin anew: rm -r {FOLDER}") from broken
+def read_journal(host: Host) -> Journal | None:
+    """The restore that was cut off, or None. Raises OnPremError for a damaged one."""
+    return procedure.read(host, JOURNAL, Journal, f"look into it; to begin anew: rm -r {FOLDER}")
 
 
-def write_journal(host: LocalHost, journal: Journal) -> None:
-    """Before anything that it speaks of is done."""
-    host.mkdir(FOLDER, mode=0o700, owner="root", group="root")
-    host.write(JOURNAL, (journal.model_dump_json() + "\n").encode(), mode=0o600, owner="root", group="root")
-
-
-def forget(host: LocalHost) -> None:
-    """The restore is over: the journal goes first, then the files."""
-    host.remove(JOURNAL)
+def forget(host: Host) -> None:
+    """Remove the files of a restore that is over, and of one that ended between its journal's end and theirs."""
     host.remove(FOLDER)
 
 

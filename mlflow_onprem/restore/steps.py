@@ -1,7 +1,8 @@
-"""The steps of a restore and of undoing one. Each may be done again: a run that was killed is finished by the next."""
+"""The steps of a restore and their undo (core/procedure.py). Each may be done again: a run that was killed is finished by the next."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,37 +16,39 @@ from mlflow_onprem.backup.manifest import Manifest
 from mlflow_onprem.backup.objects import Entry
 from mlflow_onprem.backup.repository import Folder, Repository
 from mlflow_onprem.core import engine
-from mlflow_onprem.core.engine import Event
 from mlflow_onprem.core.errors import OnPremError, Refused
+from mlflow_onprem.core.procedure import Record, Step, Watch
 from mlflow_onprem.core.resource import Phase
 from mlflow_onprem.restore import state
 from mlflow_onprem.restore.state import Journal
-from mlflow_onprem.settings import config_file
-from mlflow_onprem.settings.config import BackupSection
+from mlflow_onprem.settings.config import BackupSection, Config
 from mlflow_onprem.stack import health, minio
-from mlflow_onprem.stack.assembly import assemble
+from mlflow_onprem.stack.assembly import Assembly, assemble
 from mlflow_onprem.system import stopped
 from mlflow_onprem.system.local_host import LocalHost
 
-Watch = Callable[[Event], None]
+MLFLOW = "mlflow.service"
 
 
 @dataclass
 class Restoring:
-    """A restore on its way."""
+    """A restore on its way. Configuration and connections are read and opened once: whoever edits a file meanwhile changes nothing."""
 
     host: LocalHost
-    config_path: str | None
+    load: Callable[[], Config]
     repository: Repository
     keys: Keys
-    found: Manifest | None
-    journal: Journal
+    record: Record[Journal]
     watch: Watch
     with_rescue: bool
+    found: Manifest | None = None
     contents: dict[str, Any] = field(default_factory=dict)
     copied: int = 0
     copied_bytes: int = 0
     notes: list[str] = field(default_factory=list)
+    _config: Config | None = None
+    _assembly: Assembly | None = None
+    _work: Workplace | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -53,176 +56,186 @@ class Restoring:
         assert self.found is not None
         return self.found
 
-    def enter(self) -> Workplace:
-        """This host as its files are now."""
-        return context.enter(self.host, config_file.load(self.config_path).config, self.repository, self.keys)
+    @property
+    def config(self) -> Config:
+        """Read when it is first needed: on a bare host it comes with the backup."""
+        if self._config is None:
+            self._config = self.load()
+        return self._config
+
+    @property
+    def assembly(self) -> Assembly:
+        """The stack's lists, made when they are first needed."""
+        if self._assembly is None:
+            if minio.missing_data(self.host, self.config.minio):
+                self.host.remove(minio.FOUNDED)  # a new disk: the store may found itself there, the backup's objects come next
+            self._assembly = assemble(self.host, self.config)
+        return self._assembly
+
+    @property
+    def work(self) -> Workplace:
+        """The stack's data; only where its services are up."""
+        if self._work is None:
+            self._work = context.enter(self.host, self.config, self.repository, self.keys, self.assembly)
+        return self._work
+
+    def close(self) -> None:
+        """End what is open; what is needed later is opened anew, with the credentials of then."""
+        if self._assembly is not None:
+            self._assembly.close()
+        self._assembly = self._work = None
 
 
-def check(making: Restoring) -> None:
+def check(run: Restoring) -> None:
     """Everything that can be known to fail: checksums, the key, versions. Changes nothing but the folder of this restore."""
-    state.fetch_all(making.host, making.repository, making.manifest, making.keys)
-    making.contents = state.contents(making.host)
-    if making.journal.bare:
+    state.fetch_all(run.host, run.repository, run.manifest, run.keys)
+    run.contents = state.contents(run.host)
+    if run.record.journal.bare:
         return
-    state.check_versions(making.manifest, config_file.load(making.config_path).config)
-    state.check_rotation(making.host)
+    state.check_versions(run.manifest, run.config)
+    state.check_rotation(run.host)
 
 
-def check_empty(making: Restoring) -> None:
+def check_empty(run: Restoring) -> None:
     """Raises Refused where there is something to lose."""
-    work = making.enter()
-    try:
-        runs = work.server.sql.query(work.databases()["mlflow"], "SELECT count(*) FROM runs")[0][0]
-        if runs or next(work.bucket.list(), None) is not None:
-            raise Refused(f"this host is not empty: it has {runs} runs and objects", "leave out --into-empty: then what is here is backed up first")
-    finally:
-        work.assembly.close()
+    runs = run.work.server.sql.query(run.work.databases()["mlflow"], "SELECT count(*) FROM runs")[0][0]
+    if runs or next(run.work.bucket.list(), None) is not None:
+        raise Refused(f"this host is not empty: it has {runs} runs and objects", "leave out --into-empty: then what is here is backed up first")
+    run.with_rescue = False
 
 
-def begin(making: Restoring) -> None:
-    """From here on the host changes; the journal says so first."""
-    state.write_journal(making.host, making.journal)
+def bring_files(run: Restoring) -> None:
+    """On a bare host: configuration and secrets."""
+    run.notes += state.unpack_missing(run.host)
+    state.check_versions(run.manifest, run.config)
 
 
-def bring_files(making: Restoring) -> None:
-    """On a bare host configuration and secrets; on another one nothing yet."""
-    if making.journal.bare:
-        making.notes += state.unpack_missing(making.host)
-        state.check_versions(making.manifest, config_file.load(making.config_path).config)
-
-
-def bring_services(making: Restoring) -> None:
+def bring_services(run: Restoring) -> None:
     """Store, PostgreSQL and environment up; MLflow itself not yet. Databases beside those in use are of no restore that is known: they go."""
-    config = config_file.load(making.config_path).config
-    if minio.missing_data(making.host, config.minio):
-        making.host.remove(minio.FOUNDED)  # a new disk: the store may found itself there, the backup's objects come next
-    assembly = assemble(making.host, config)
-    try:
-        engine.converge(making.host, assembly.stack.only(Phase.DATA.and_before()), making.watch)
-    finally:
-        assembly.close()
-    if not making.journal.ready:
-        work = making.enter()
-        try:
-            work.server.forget(list(work.databases().values()))
-        finally:
-            work.assembly.close()
-        making.journal = making.journal.model_copy(update={"ready": True})
-        state.write_journal(making.host, making.journal)
+    engine.converge(run.host, run.assembly.stack.only(Phase.DATA.and_before()), run.watch)
+    if not run.record.journal.ready:
+        run.work.server.forget(list(run.work.databases().values()))
+        run.record.save(ready=True)
 
 
-def stop_writers(making: Restoring) -> None:
-    """Nothing is written from now on that neither the backup of what is here nor the restored one would have."""
-    if not making.journal.bare:
-        stopped.stop(making.host, "mlflow.service", (config_file.load(making.config_path).config.mlflow.port,))
+def stop_writers(run: Restoring) -> None:
+    """Nothing is written from now on that neither the backup of what is here nor the restored one would have, after a reboot neither."""
+    run.host.run(["systemctl", "disable", MLFLOW], ok=(0, 1, 5))  # where the unit is what is broken there is nothing to disable
+    stopped.stop(run.host, MLFLOW, (run.config.mlflow.port,))
+    run.assembly.to.systemd.forget()
 
 
-def rescue(making: Restoring) -> None:
+def rescue(run: Restoring) -> None:
     """Back up what is here, once: a later run must not take a half-restored host for it."""
-    if making.journal.bare or making.journal.rescue is not None or not making.with_rescue:
+    if run.record.journal.rescue is not None or not run.with_rescue:
         return
-    work = making.enter()
-    try:
-        here = context.enter(making.host, work.config, rescue_repository(making.host, work.config.backup), Keys(), work.assembly)
-        made = create.create(here, making.watch)
-    finally:
-        work.assembly.close()
-    making.journal = making.journal.model_copy(update={"rescue": made.manifest.id, "rescue_address": made.address})
-    state.write_journal(making.host, making.journal)
+    here = dataclasses.replace(run.work, repository=rescue_repository(run.host, run.config.backup), keys=Keys())
+    made = create.create(here, run.watch)
+    run.record.save(rescue=made.manifest.id, rescue_address=made.address)
 
 
-def copy_objects(making: Restoring) -> None:
+def copy_objects(run: Restoring) -> None:
     """Every object as the backup has it. Others in the bucket stay, for no row points at them, but for those that would hide one of the backup's."""
-    work = making.enter()
-    try:
-        making.copied, making.copied_bytes = _copy(making, work, making.repository, state.index(making.host))
-    finally:
-        work.assembly.close()
+    run.copied, run.copied_bytes = _copy(run, run.repository, state.index(run.host))
 
 
-def restore_databases(making: Restoring) -> None:
+def restore_databases(run: Restoring) -> None:
     """Each into a fresh database beside the one in use, compared row by row with the dump's moment, then exchanged all at once."""
-    work = making.enter()
-    try:
-        roles = [role for role in making.manifest.databases if role in work.databases()]
-        names = [work.databases()[role] for role in roles]
-        if all(work.server.exchanged(name) for name in names):
-            return
-        if work.server.version() < making.manifest.postgres:
-            raise Refused(
-                f"the backup is of PostgreSQL {making.manifest.postgres}, this host has {work.server.version()}",
-                f"a dump goes to the same or a later version only: set version = {making.manifest.postgres} in [postgres]",
-            )
-        for role, name in zip(roles, names, strict=True):
-            work.server.restore(state.dump(making.host, role), name, work.owner())
-            fresh = database.fresh_name(name)
-            with work.server.snapshot(fresh):
-                unlike = database.differences(making.contents["tables"][role], work.server.tables(fresh))
-            if unlike:
-                raise OnPremError(f"the restored database {name} is not what was dumped: {'; '.join(unlike[:5])}", "take another backup")
-        work.server.exchange(names)
-    finally:
-        work.assembly.close()
-
-
-def bring_secrets(making: Restoring) -> None:
-    """On a host with a stack: what opens the restored databases (MLflow's own secrets); the store's and PostgreSQL's passwords stay this host's."""
-    if not making.journal.bare:
-        making.notes += state.merge_credentials(making.host)
-
-
-def serve(making: Restoring) -> None:
-    """The same lists as install: tables brought to this MLflow's revision, services up; then asked whether they serve."""
-    config = config_file.load(making.config_path).config
-    if minio.missing_data(making.host, config.minio):
-        making.host.remove(minio.FOUNDED)  # a new disk: the store may found itself there, the backup's objects come next
-    assembly = assemble(making.host, config)
-    try:
-        engine.converge(making.host, assembly.migrating, making.watch)
-        health.wait(making.host, assembly.to.systemd, assembly.probes())
-    finally:
-        assembly.close()
-
-
-def finish(making: Restoring) -> None:
-    """Nothing leads back any more but the backup of what was here."""
-    work = making.enter()
-    try:
-        work.server.forget(list(work.databases().values()))
-    finally:
-        work.assembly.close()
-    state.forget(making.host)
-
-
-def secrets_back(making: Restoring) -> None:
-    """The credentials that were here."""
-    state.credentials_back(making.host)
-
-
-def databases_back(making: Restoring) -> None:
-    """The databases that were in use, where they were exchanged."""
-    stopped.stop(making.host, "mlflow.service", (config_file.load(making.config_path).config.mlflow.port,))
-    work = making.enter()
-    try:
-        names = [name for name in work.databases().values() if work.server.exchanged(name)]
-        if names:
-            work.server.exchange(names, back=True)
-    finally:
-        work.assembly.close()
-
-
-def objects_back(making: Restoring) -> None:
-    """Objects that were overwritten, from the backup of what was here."""
-    if making.journal.rescue is None:
+    server, databases = run.work.server, run.work.databases()
+    roles = [role for role in run.manifest.databases if role in databases]
+    names = [databases[role] for role in roles]
+    if all(server.exchanged(name) for name in names):
         return
-    work = making.enter()
-    try:
-        here = Folder(making.host, making.journal.rescue_address or "")
-        before = manifests.read(here, making.journal.rescue)
-        index = transfer.fetch(here, before, transfer.INDEX, work.spool / "rescue")
-        _copy(making, work, here, index)
-    finally:
-        work.assembly.close()
+    if server.version() < run.manifest.postgres:
+        raise Refused(
+            f"the backup is of PostgreSQL {run.manifest.postgres}, this host has {server.version()}",
+            f"a dump goes to the same or a later version only: set version = {run.manifest.postgres} in [postgres]",
+        )
+    for role, name in zip(roles, names, strict=True):
+        server.restore(state.dump(run.host, role), name, run.work.owner())
+        fresh = database.fresh_name(name)
+        with server.snapshot(fresh):
+            unlike = database.differences(run.contents["tables"][role], server.tables(fresh))
+        if unlike:
+            raise OnPremError(f"the restored database {name} is not what was dumped: {'; '.join(unlike[:5])}", "take another backup")
+    server.exchange(names)
+
+
+def bring_secrets(run: Restoring) -> None:
+    """On a host with a stack: what opens the restored databases (MLflow's own secrets); the store's and PostgreSQL's passwords stay this host's."""
+    run.close()
+    run.notes += state.merge_credentials(run.host)
+
+
+def serve(run: Restoring) -> None:
+    """The same lists as install: tables brought to this MLflow's revision, services up; then asked whether they serve."""
+    engine.converge(run.host, run.assembly.migrating, run.watch)
+    health.wait(run.host, run.assembly.to.systemd, run.assembly.probes())
+
+
+def finish(run: Restoring) -> None:
+    """The databases that were in use go: from here on what was here comes back from its backup only."""
+    run.work.server.forget(list(run.work.databases().values()))
+
+
+def secrets_back(run: Restoring) -> None:
+    """The credentials that were here."""
+    run.close()
+    state.credentials_back(run.host)
+
+
+def databases_back(run: Restoring) -> None:
+    """The databases that were in use, where they were exchanged; the restored ones go."""
+    stop_writers(run)
+    if not run.record.journal.ready:
+        return  # what waits beside those in use is not of this restore
+    server, names = run.work.server, list(run.work.databases().values())
+    exchanged = [name for name in names if server.exchanged(name)]
+    if exchanged:
+        server.exchange(exchanged, back=True)
+    server.forget(names)
+
+
+def objects_back(run: Restoring) -> None:
+    """Objects that were overwritten, from the backup of what was here."""
+    journal = run.record.journal
+    if journal.rescue is None:
+        return
+    stop_writers(run)  # somebody may have started it
+    here = Folder(run.host, journal.rescue_address or "")
+    before = manifests.read(here, journal.rescue)
+    _copy(run, here, transfer.fetch(here, before, transfer.INDEX, run.work.spool / "rescue"))
+
+
+def checks(*, empty: bool) -> tuple[Step[Restoring], ...]:
+    """What is looked at before the first change."""
+    return (Step("check backup", check), *((Step("check that this host is empty", check_empty),) if empty else ()))
+
+
+def onto_bare() -> tuple[Step[Restoring], ...]:
+    """A host without a stack: there is nothing to lose, so a restore that ended half-way goes on and never back."""
+    return (
+        Step("bring files", bring_files, again=True),
+        Step("bring services", bring_services, again=True),
+        Step("copy objects", copy_objects, again=True),
+        Step("restore databases", restore_databases),
+        Step("start services", serve),
+        Step("finish", finish, final=True),
+    )
+
+
+def onto_stack() -> tuple[Step[Restoring], ...]:
+    """A host with a stack: read from the bottom up, the undo of each step is the way back."""
+    return (
+        Step("bring services", bring_services, again=True),
+        Step("stop MLflow", stop_writers, undo=serve, again=True),  # somebody may start it
+        Step("back up what is here", rescue),
+        Step("copy objects", copy_objects, undo=objects_back, again=True),
+        Step("restore databases", restore_databases, undo=databases_back),
+        Step("bring secrets", bring_secrets, undo=secrets_back),
+        Step("start services", serve),
+        Step("finish", finish, final=True),
+    )
 
 
 def rescue_repository(host: LocalHost, settings: BackupSection) -> Repository:
@@ -231,15 +244,15 @@ def rescue_repository(host: LocalHost, settings: BackupSection) -> Repository:
     return Folder(host, default if settings.to.startswith("s3://") else settings.to)
 
 
-def _copy(making: Restoring, work: Workplace, source: Repository, index: Path) -> tuple[int, int]:
+def _copy(run: Restoring, source: Repository, index: Path) -> tuple[int, int]:
     """Objects that are not in the bucket as the index has them; their count and bytes. Both sides are walked in the order of keys."""
-    copied = done = 0
+    work, copied, done = run.work, 0, 0
     in_the_way = sorted(set(objects.strangers(objects.pair(objects.read_index(index), work.bucket.list()))))
     for key in in_the_way:
         work.bucket.remove(key)
     if in_the_way:
-        where = f"; the backup {making.journal.rescue} of what was here has them" if making.journal.rescue else ""
-        making.notes.append(
+        where = f"; the backup {run.record.journal.rescue} of what was here has them" if run.record.journal.rescue else ""
+        run.notes.append(
             f"{len(in_the_way)} objects in the bucket that are not in the backup were removed, since they would have hidden objects "
             f"that are, or been hidden by them ({in_the_way[0]}){where}"
         )
@@ -247,7 +260,7 @@ def _copy(making: Restoring, work: Workplace, source: Repository, index: Path) -
     def count(size: int) -> None:
         nonlocal done
         done += size
-        making.host.progress("copy objects", done, making.found.objects.bytes if making.found else 0)
+        run.host.progress("copy objects", done, run.found.objects.bytes if run.found else 0)
 
     def lacks(both: tuple[Entry | None, Entry | None]) -> bool:
         wanted, have = both

@@ -19,12 +19,14 @@ from mlflow_onprem.backup.repository import Folder
 from mlflow_onprem.cli import main
 from mlflow_onprem.clients.sql import SqlSession
 from mlflow_onprem.core.errors import Unhealthy
-from mlflow_onprem.restore import command as restore
-from mlflow_onprem.restore import state, steps
+from mlflow_onprem.core.procedure import Record
+from mlflow_onprem.restore import steps
+from mlflow_onprem.restore.state import Journal
 from mlflow_onprem.stack import health
 
 CREATE = ("tidy", "copy_before", "dump", "copy_after", "pack", "publish")
 CHANGING = ("CREATE DATABASE", "ALTER DATABASE", "DROP DATABASE", "COMMIT")
+STEPS = ("bring_files", "bring_services", "stop_writers", "rescue", "copy_objects", "restore_databases", "bring_secrets", "serve", "finish")
 UNDO = ("secrets_back", "databases_back", "objects_back")
 
 
@@ -62,20 +64,15 @@ def arm(path: Path, sick: bool) -> None:
     after(path, Folder, "put", lambda _self, name, _path: f"file {name.rpartition('/')[2]}")
     after(path, Bucket, "copy_from", lambda *_: "object into the bucket" + (" again" if sick else ""))
     after(path, SqlSession, "query", statement)
-    after(path, state, "write_journal", lambda _host, journal: f"journal {journal.ready} {bool(journal.rescue)} {journal.undo}")
-    # After the end of undoing there is nothing left to go on with: the command would restore anew.
-    for name in {*names.values(), *UNDO} - ({"finish"} if sick else set()):
+    after(path, Record, "save", lambda record, **_: f"journal {record.journal}" if isinstance(record.journal, Journal) else None)
+    for name in {*STEPS, *UNDO}:
         after(path, steps, name, lambda *_, name=name: f"restore: {name}")
-    restore.STEPS = tuple((name, getattr(steps, names[name])) for name, _ in restore.STEPS)
 
 
 def statement(_self: object, _database: str, text: str, identifiers: Any = None, literals: Any = None) -> str | None:
     """Statements that change what databases there are."""
     kind = next((each for each in CHANGING if text.startswith(each)), None)
     return None if kind is None else f"sql {kind} {' '.join(sorted((identifiers or {}).values()))}"
-
-
-names = {label: do.__name__ for label, do in restore.STEPS}
 
 
 def fall_ill(path: Path) -> None:

@@ -60,7 +60,7 @@ def test_folders_are_looked_at_once_a_filesystem_and_where_they_will_be_made(tmp
     used_up(str(tmp_path))
     found = look(host, ("/var/lib/postgresql", "/var/lib/mlflow"), ("/opt/minio/data",))
     assert [(each.place, each.mount, each.holds_objects) for each in found] == [("/opt/minio/data", "/", True)]
-    with pytest.raises(Refused, match=r"the disk is full: / has .* MiB and 0 of 1024 inodes free \(there is /opt/minio/data\)") as caught:
+    with pytest.raises(Refused, match=r"the disk is full: / has .* MiB and 0 of 1024 inodes free, and /opt/minio/data is on it") as caught:
         check(found)
     assert "df -i" in caught.value.hint
 

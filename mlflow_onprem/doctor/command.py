@@ -17,9 +17,11 @@ from mlflow_onprem.doctor.smoke_test import Rest, StepFailed, forget_input, trav
 from mlflow_onprem.resources.schema import Schema
 from mlflow_onprem.settings import topology
 from mlflow_onprem.settings.addresses import remarks, tracking_uri
+from mlflow_onprem.settings.config import Config
 from mlflow_onprem.settings.topology import LocalPostgres, LocalStore
 from mlflow_onprem.stack import health
 from mlflow_onprem.stack.assembly import Assembly
+from mlflow_onprem.stack.health import Verdict
 from mlflow_onprem.stack.mlflow import public_store_url
 from mlflow_onprem.stack.mlflow_connection import local_url
 from mlflow_onprem.system.local_host import LocalHost
@@ -46,27 +48,35 @@ def _look(host: LocalHost, assembly: Assembly) -> Iterator[Finding]:
     told, url = tracking_uri(host, config, facts), local_url(config)
     name = urlsplit(told).netloc
     rest = _rest(assembly, url, name)
-    services = tuple(_services(assembly))
-    yield from services
-    if all(each.level != "error" for each in services):
+    services = health.look(assembly.to.systemd, assembly.probes())
+    yield from map(_service, services)
+    healthy = all(each.healthy for each in services)
+    # Whoever holds the port of a service that is down is not told the administrator's password.
+    down = {each.name for each in services if each.active is False}
+    if healthy:
         yield from client_day(host, assembly, rest)
 
     endpoint = topology.store(config.minio).endpoint
     yield host_checks.client_address(told, remarks(config, facts))
-    yield exposure.default_account(endpoint, config.minio.region)
-    yield exposure.foreign_name(rest)
-    yield exposure.no_account(config, url, name)
+    if "minio" not in down:
+        yield exposure.default_account(endpoint, config.minio.region)
+    if "mlflow" not in down:
+        yield exposure.foreign_name(rest)
+        yield exposure.no_account(config, url, name)
     yield from exposure.ports(host, config, postgres_shared=facts.postgres_shared)
 
     yield host_checks.secret_files(host, assembly)
     yield host_checks.drift(engine.plan(host, assembly.stack))
     yield host_checks.sandboxing(facts)
-    yield from host_checks.clock(host, [("the object store", _date(endpoint)), ("MLflow", _date(f"{url}/health"))])
+    asked = (("minio", "the object store", endpoint), ("mlflow", "MLflow", f"{url}/health"))
+    yield from host_checks.clock(host, [(what, _date(address)) for service, what, address in asked if service not in down])
     yield from host_checks.disk(host, assembly)
     yield host_checks.tables(host, assembly)
-    yield from _versions(host, assembly, rest)
+    if "mlflow" not in down:
+        yield _mlflow_version(config, rest)
+    yield from _versions(host, assembly)
     yield from host_checks.units(host, assembly)
-    if all(each.level != "error" for each in services):
+    if healthy:
         yield from objects.look(host, assembly)
 
 
@@ -86,23 +96,24 @@ def _rest(assembly: Assembly, url: str, name: str | None = None) -> Rest:
     return Rest(url, account, name)
 
 
-def _services(assembly: Assembly) -> Iterator[Finding]:
-    """The three ports first: with one of them down a client's day would only wait for it."""
-    for each in health.look(assembly.to.systemd, assembly.probes()):
-        if each.healthy:
-            yield ok("service", f"{each.name} on port {each.port}: {each.detail}")
-        else:
-            fix = f"{host_checks.INSTALL}; its log: mlflow-onprem logs {each.name}" if each.unit else "it is not ours: ask whoever runs it"
-            why = "no run can be logged without it; a client's day was not tried"
-            yield error("service", f"{each.name} on port {each.port}: {each.detail}", why, each.fix or fix)
+def _service(found: Verdict) -> Finding:
+    """One of the three ports: with one of them down a client's day would only wait for it."""
+    if found.healthy:
+        return ok("service", f"{found.name} on port {found.port}: {found.detail}")
+    fix = f"{host_checks.INSTALL}; its log: mlflow-onprem logs {found.name}" if found.unit else "it is not ours: ask whoever runs it"
+    why = "no run can be logged without it; a client's day was not tried"
+    return error("service", f"{found.name} on port {found.port}: {found.detail}", why, found.fix or fix)
 
 
-def _versions(host: LocalHost, assembly: Assembly, rest: Rest) -> Iterator[Finding]:
-    config = assembly.config
+def _mlflow_version(config: Config, rest: Rest) -> Finding:
     try:
-        yield host_checks.mlflow_version(rest.send("GET", "/version").text.strip(), config.mlflow.version)
+        return host_checks.mlflow_version(rest.send("GET", "/version").text.strip(), config.mlflow.version)
     except StepFailed as failed:
-        yield error("MLflow's version", str(failed), "MLflow does not serve", host_checks.INSTALL)
+        return error("MLflow's version", str(failed), "MLflow does not serve", host_checks.INSTALL)
+
+
+def _versions(host: LocalHost, assembly: Assembly) -> Iterator[Finding]:
+    config = assembly.config
     if isinstance(topology.store(config.minio), LocalStore):
         program = "/opt/mlflow-onprem/object-store/current/minio"
         try:

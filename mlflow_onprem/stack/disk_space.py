@@ -47,7 +47,8 @@ class Room:
 
     def __str__(self) -> str:
         inodes = f" and {self.free_inodes} of {self.inodes} inodes" if self.inodes else ""
-        return f"{self.mount} has {self.free / 2**20:.1f} of {self.size / 2**20:.0f} MiB{inodes} free (there is {self.place})"
+        on_it = "" if self.place == self.mount else f", and {self.place} is on it"
+        return f"{self.mount} has {self.free / 2**20:.1f} of {self.size / 2**20:.0f} MiB{inodes} free{on_it}"
 
 
 def look(host: Host, places: Iterable[str], objects: Iterable[str] = ()) -> tuple[Room, ...]:

@@ -195,7 +195,8 @@ def _ask(systemd: Systemd | None, probe: Probe) -> Verdict:
             detail += f"; the port is held by {', '.join(name for name, _ in held)}"
             fix = fix or f"stop what holds the port ({', '.join(each.way_out for _, each in held)}), then sudo mlflow-onprem install"
     if systemd is not None and (full := [str(each) for each in disk_space.look(systemd.host, probe.places, probe.objects) if each.full]):
-        healthy, detail, fix = False, f"the disk is full: {'; '.join(full)}; it {detail}", disk_space.HINT
+        so_far = "it still answers" if healthy else detail
+        healthy, detail, fix = False, f"the disk is full: {'; '.join(full)}; {so_far}", disk_space.HINT
     return Verdict(probe.name, probe.unit, probe.port, active, healthy, detail, round((time.monotonic() - started) * 1000, 1), fix)
 
 

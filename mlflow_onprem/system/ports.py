@@ -15,6 +15,8 @@ from mlflow_onprem.core.host import Host
 LISTEN = "0A"
 #: Every program of ours, and nobody else's, is started from below here.
 OURS = "/opt/mlflow-onprem/"
+#: How a unit of somebody's own systemd is told from the system's of the same name.
+USER_UNIT = "user unit "
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Held:
     @property
     def way_out(self) -> str:
         """The command that ends it, or the one that shows what it is."""
+        if self.unit.startswith(USER_UNIT):
+            return f"sudo systemctl --user --machine={self.user}@ stop {self.unit.removeprefix(USER_UNIT)}"
         if self.unit.endswith(".service"):
             return f"sudo systemctl stop {self.unit}"
         return f"sudo kill {self.pid}" if self.pid else "sudo ss -ltnp"
@@ -116,7 +120,9 @@ def describe(host: Host, pid: int) -> Held:
     command = (host.read(f"/proc/{pid}/cmdline") or b"").replace(b"\0", b" ").decode(errors="replace").strip()
     found = host.stat(f"/proc/{pid}")
     units = re.findall(r"([^/\n]+\.(?:service|scope))", _text(host, f"/proc/{pid}/cgroup"))
-    return Held(pid, command, found.owner if found is not None else "", units[-1] if units else "")
+    unit = units[-1] if units else ""
+    of_a_user = USER_UNIT if len(units) > 1 and units[0].startswith("user@") else ""
+    return Held(pid, command, found.owner if found is not None else "", f"{of_a_user}{unit}")
 
 
 def pids(host: Host) -> list[int]:

@@ -157,6 +157,16 @@ def test_postgresqls_own_upgrade_takes_the_note_along() -> None:
     assert chosen(host) == ("17/main", False, True)
 
 
+def test_after_it_the_cluster_that_starts_by_itself_is_ours() -> None:
+    """pg_upgradecluster copies our file with the port in it, and sets the old cluster to manual."""
+    host = machine(main="port = 5432")
+    host.put("/etc/postgresql/15/main/start.conf", "manual\n")
+    host.put("/etc/postgresql/17/main/postgresql.conf", "port = 5432\n")
+    host.put("/etc/postgresql/17/main/start.conf", "auto\n")
+    host.put(facts.CLUSTER_NOTE, "ours 15/main made\n")
+    assert chosen(host) == ("17/main", False, True)
+
+
 # making one ----------------------------------------------------------------------------------------------------------
 
 

@@ -157,9 +157,13 @@ def choose(host: Host, config: Config) -> Chosen:
     there = [each for each in clusters.every(host) if wanted is None or each.version == wanted]
     word, label, made = _note(host)
     if word:
-        # The name stays through PostgreSQL's own major upgrade; the port tells the new one from the old one that is kept beside it.
+        # The name stays through PostgreSQL's own major upgrade. Both may name our port, in our file, which is copied: the old one, kept beside
+        # the new one, is the one that does not start by itself any more.
         own = [each for each in there if each.name == (label.partition("/")[2] or "main")]
-        own.sort(key=lambda each: (each.port == port, each.label == label, host.stat(each.settings) is not None, each.version), reverse=True)
+        own.sort(
+            key=lambda each: (each.port == port, each.start == "auto", each.label == label, host.stat(each.settings) is not None, each.version),
+            reverse=True,
+        )
         if own:
             return Chosen(own[0], word == "shared", made)
     found = next((each for each in there if each.port == port), None)

@@ -38,7 +38,7 @@ def check(host: Host, assembly: Assembly) -> None:
 
 
 def _check_port(cluster: Cluster, there: tuple[Cluster, ...], port: int, *, shared: bool) -> None:
-    other = next((each for each in there if each.port == port and each.label != cluster.label), None)
+    other = next((each for each in there if each.port == port and each.start == "auto" and each.label != cluster.label), None)
     if other is not None:
         raise Refused(
             f"port {port} belongs to another cluster of PostgreSQL here, {other.label}; MLflow's is {cluster.label}",

@@ -15,8 +15,7 @@ from mlflow_onprem.system.local_host import LocalHost
 from tests.host import rest, steps
 from tests.host.conftest import RELEASE, HostFactory
 
-# Not seen green since hosts as they are were worked on: it comes back to make test once it is.
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 
 
 @pytest.fixture(scope="module")

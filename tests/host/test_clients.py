@@ -14,8 +14,7 @@ from tests.host import steps
 from tests.host.conftest import HostFactory
 from tests.test_client_env import VALUES
 
-# Not seen green since hosts as they are were worked on: it comes back to make test once it is.
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 
 PASSWORD = "correct horse, battery"
 QUIET = {"DEBIAN_FRONTEND": "noninteractive"}

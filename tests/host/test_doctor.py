@@ -12,8 +12,7 @@ from mlflow_onprem_sandbox import Sandbox
 from tests.host import rest, steps
 from tests.host.conftest import HostFactory
 
-# Not seen green since hosts as they are were worked on: it comes back to make test once it is.
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 #: Tables in which an examination makes rows.
 TABLES = ("experiments", "runs", "metrics", "latest_metrics", "params", "registered_models", "model_versions", "trace_info", "spans", "tags")
 

@@ -14,8 +14,7 @@ from tests.host import steps
 from tests.host.clients import EVERYTHING, VERSIONS, use, variables, worked
 from tests.host.conftest import HostFactory
 
-# Not seen green since hosts as they are were worked on: it comes back to make test once it is.
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
 PASSWORD, KEY, SECRET = "a-password-with-%-and-:-in-it", "external-key", "external-secret-of-40-characters-or-less"
 PROVIDE = """\

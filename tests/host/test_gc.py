@@ -14,8 +14,7 @@ from tests.host import steps
 from tests.host.conftest import HostFactory
 from tests.host.old_stack import client
 
-# Not seen green since hosts as they are were worked on: it comes back to make test once it is.
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 MANY = 1100  # more than S3 lists, or deletes, at once
 
 

@@ -15,8 +15,7 @@ from tests.host import steps
 from tests.host.clients import EVERYTHING, VERSIONS, use, variables, worked
 from tests.host.conftest import HostFactory
 
-# Not seen green since hosts as they are were worked on: it comes back to make test once it is.
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 KILLER = Path(__file__).with_name("killer.py")
 INSIDE = "/root/killer.py"
 KILLED = 128 + 9

@@ -104,7 +104,6 @@ def test_a_file_beside_a_folder_is_refused_by_every_call_and_costs_nothing(serve
     assert on_disk(server, seen["run"]) == {"config", "x/y/z/w.txt"}
 
 
-@pytest.mark.long
 def test_two_workers_cannot_pass_each_other(server: Sandbox) -> None:
     workers = int(server.run(["sh", "-c", "pgrep -c -P $(pgrep -P $(systemctl show -P MainPID mlflow.service)) || true"]).out or 0)
     pairs = json.loads(server.run([CLI_PYTHON, "-c", RACE, json.dumps(variables(server))], timeout=300).out)

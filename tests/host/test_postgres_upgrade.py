@@ -12,8 +12,7 @@ from tests.host import steps
 from tests.host.conftest import HostFactory
 from tests.host.old_stack import MADE, client, still_there
 
-# Not seen green since hosts as they are were worked on: it comes back to make test once it is.
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 PINNED = "3.17.2"
 QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
 

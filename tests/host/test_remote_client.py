@@ -13,8 +13,7 @@ from tests.host import steps
 from tests.host.clients import EVERYTHING, VERSIONS, http_status, reaches, use, variables, worked
 from tests.host.conftest import HostFactory
 
-# Not seen green since hosts as they are were worked on: it comes back to make test once it is.
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 OPEN = 'bind = "0.0.0.0"\n'
 #: From 500 MB on the client sends a file in parts.
 LARGE = 520 << 20

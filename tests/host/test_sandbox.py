@@ -17,8 +17,7 @@ from mlflow_onprem.core.errors import CommandFailed, OnPremError
 from mlflow_onprem.system.local_host import LocalHost
 from tests.host.conftest import HostFactory
 
-# Not seen green since hosts as they are were worked on: it comes back to make test once it is.
-pytestmark = [pytest.mark.host, pytest.mark.long]
+pytestmark = pytest.mark.host
 HOST = LocalHost()
 
 

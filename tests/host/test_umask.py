@@ -32,7 +32,8 @@ def test_a_host_installed_under_such_an_umask_is_repaired_and_nothing_is_made_an
             "sh",
             "-c",
             f"chmod -R go= {ENVIRONMENTS}/3* /opt/mlflow-onprem/server/*[0-9a-f]; chmod 0700 /opt/minio /opt/mlflow-onprem/object-store/sha*",
-        ]
+        ],
+        timeout=600,  # 18,000 files
     )
     made = server.run(["stat", "-c", "%w", f"{ENVIRONMENTS}/current/environment.json"]).out
     code, found = steps.plan(server)

@@ -13,7 +13,6 @@ from .conftest import make_service
 SCRIPT = Path(__file__).with_name("answers_script.py")
 
 
-@pytest.mark.long
 @pytest.mark.mlflow
 def test_what_leaves_the_server(mlflow_python: Path, installed: Path, tmp_path: Path) -> None:
     found = make_service(mlflow_python, installed, tmp_path).python_json(str(SCRIPT))
@@ -29,7 +28,6 @@ def test_what_leaves_the_server(mlflow_python: Path, installed: Path, tmp_path: 
     assert found["page"].index("localStorage") < found["page"].index("<script defer")
 
 
-@pytest.mark.long
 @pytest.mark.mlflow
 def test_the_page_keeps_its_switch_where_ours_writes(mlflow_python: Path) -> None:
     """In the script of MLflow's page, which a new version may change."""

@@ -5,9 +5,13 @@ Every act is a point at which a test may kill the run, let it fail or press Ctrl
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -35,6 +39,17 @@ from tests.fakes import Crashed
 Rows = dict[str, list[Any]]
 KEY = "keyed"  # the table that only the secrets of its own time open
 BACKUPS = Config().backup.to
+
+
+@contextlib.contextmanager
+def in_memory() -> Iterator[Path]:
+    """A folder for many small files, in memory where there is a place for that."""
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 class Host(LocalHost):
@@ -164,8 +179,11 @@ class FakeBucket:
             del self.objects[key]
 
     def copy_to(self, repository: Repository, entry: Entry, on_bytes: Callable[[int], None]) -> Entry | None:
-        import dataclasses
-
+        if self.world.vanishing and entry.key.startswith("run/") and "after pg_dump mlflow_auth" in self.world.points:
+            # A client deletes the run that was just dumped, and its files.
+            self.world.vanishing -= 1
+            self.world.postgres.databases["mlflow"]["runs"].remove(entry.key.removeprefix("run/"))
+            del self.objects[entry.key]
         content = self.objects.get(entry.key)
         if content is None:
             return None
@@ -201,7 +219,7 @@ class World:
         self.config = Config()
         self.points: list[str] = []
         self.at: int | None = None
-        self.raising: Callable[[], BaseException] = Crashed
+        self.raising: Callable[[], BaseException | None] = Crashed
         self.dead = False
         self.running = self.enabled = self.restoring = False
         self.secret = ""
@@ -209,6 +227,10 @@ class World:
         self.wrong: list[str] = []
         self.opened = 0
         self.sick = False
+        self.artifacts = False  # whether what MLflow writes has files in the bucket
+        self.vanishing = 0
+        self.said: list[str] = []
+        self.host.on_say = self.said.append
         self._lock = threading.RLock()
         for module in (context, steps):
             monkeypatch.setattr(module, "assemble", self.assemble)
@@ -220,7 +242,7 @@ class World:
 
     # how a test arms it ----------------------------------------------------------------------------------------------
 
-    def armed(self, at: int | None, raising: Callable[[], BaseException] = Crashed) -> World:
+    def armed(self, at: int | None, raising: Callable[[], BaseException | None] = Crashed) -> World:
         """A new run; where the last one was killed the host was rebooted, which starts MLflow."""
         if self.dead and self.enabled:
             self.running, self.secret = True, self.on_disk()
@@ -241,13 +263,16 @@ class World:
             self.alive()
             self.points.append(name)
             rows = self.postgres.databases.get("mlflow", {}).get("runs")
-            if self.running and rows and "here" in rows:
+            if self.running and rows and "here" in rows and " run/" not in name:
                 self.written.append(f"written {len(self.written)}")
                 rows.append(self.written[-1])
+                if self.artifacts:
+                    self.bucket.objects[f"run/{self.written[-1]}"] = self.written[-1].encode()
             if len(self.points) == self.at:
                 failure = self.raising()
                 self.dead = isinstance(failure, Crashed)
-                raise failure
+                if failure is not None:
+                    raise failure
 
     def quiet(self, what: str) -> None:
         if self.restoring and self.running:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,8 +21,9 @@ from mlflow_onprem.backup.context import Workplace
 from mlflow_onprem.backup.manifest import FilePart, Manifest, ObjectsPart
 from mlflow_onprem.backup.objects import Tally
 from mlflow_onprem.backup.transfer import DAMAGED, INDEX, fetch
-from mlflow_onprem.core.engine import Event
+from mlflow_onprem.core import procedure
 from mlflow_onprem.core.errors import OnPremError, Refused
+from mlflow_onprem.core.procedure import Procedure, Step, Watch
 from mlflow_onprem.settings import credentials, topology
 from mlflow_onprem.settings.topology import LocalPostgres, LocalStore
 from mlflow_onprem.system.hashing import sha256_of
@@ -33,7 +33,7 @@ SAMPLE = 20  # runs whose values a proof compares
 RESERVE = 256 << 20  # bytes a backup leaves free
 REVISIONS = {"mlflow": "SELECT version_num FROM alembic_version", "auth": "SELECT version_num FROM alembic_version_auth"}
 
-Watch = Callable[[Event], None]
+STOPPED = "what is unfinished is not listed, and what was copied serves the next backup"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,6 @@ class _Making:
     """A backup on its way."""
 
     work: Workplace
-    watch: Watch
     id: str
     created: datetime
     started: float
@@ -59,84 +58,99 @@ class _Making:
     revisions: dict[str, str] = field(default_factory=dict)
     retries: int = 0
     credentials: bytes | None = field(default=None, repr=False)
+    manifest: Manifest | None = None
 
 
 def create(work: Workplace, watch: Watch = lambda _: None) -> Created:
     """Make one. Call it with the lock held. Raises OnPremError; what is unfinished is never listed, and what it copied serves the next one."""
     now = manifests.now()
-    making = _Making(work, watch, manifests.new_id(now), now, time.monotonic())
-    _step(making, "look", tidy)
-    _step(making, "copy objects", copy_before)
-    for attempt in range(ATTEMPTS):
-        making.retries = attempt
-        making.created = manifests.now()
-        _step(making, "dump databases", dump)
-        left = _step(making, "copy new objects", copy_after)
-        if not left:
-            break
-        work.host.say(f"{len(left)} objects were deleted meanwhile ({left[0]}): dumping the databases again")
-    else:
-        raise OnPremError(
-            f"objects were deleted while they were copied, {ATTEMPTS} times in a row ({left[0]})",
-            "something on this host deletes artifacts all the time (a lifecycle rule?): stop it, then run this again",
-        )
-    _step(making, "pack secrets", pack)
-    return Created(_step(making, "publish", publish), work.repository.address, making.retries, tuple(making.new.hidden))
+    run = _Making(work, manifests.new_id(now), now, time.monotonic())
+    procedure.run(Procedure("backup", steps(), "sudo mlflow-onprem backup create", watch, STOPPED), run)
+    assert run.manifest is not None
+    return Created(run.manifest, work.repository.address, run.retries, tuple(run.new.hidden))
 
 
-def tidy(making: _Making) -> None:
+def steps() -> tuple[Step[_Making], ...]:
+    """Without a journal: nothing in use is changed, so what was cut off is removed by the next one, which begins anew."""
+    return (
+        Step("look", tidy),
+        Step("copy objects", copy_before),
+        Step("dump databases", dump),
+        Step("copy new objects", copy_new),
+        Step("pack secrets", pack),
+        Step("publish", publish),
+    )
+
+
+def tidy(run: _Making) -> None:
     """Remove what runs that died have left, and fetch the newest backup's index: the spool's `known`."""
-    repository, spool = making.work.repository, making.work.spool
-    if making.work.assembly.credentials.rotation is not None:
+    repository, spool = run.work.repository, run.work.spool
+    if run.work.assembly.credentials.rotation is not None:
         raise Refused("a rotation of credentials is not finished", "finish it first: sudo mlflow-onprem rotate-credentials")
-    making.credentials = making.work.host.read(credentials.PATH)
+    run.credentials = run.work.host.read(credentials.PATH)
     repository.free()
     repository.settle()
     found = manifests.every(repository)
     for backup in found.unfinished:
         repository.remove(list(manifests.files_of(repository, backup)))
-    alike = [each for each in found.whole if each.bucket == making.work.bucket.name]
+    alike = [each for each in found.whole if each.bucket == run.work.bucket.name]
     if alike:
         fetch(repository, alike[-1], INDEX, spool / "known")
     else:
         objects.write_index(spool / "known", ())
 
 
-def copy_before(making: _Making) -> None:
+def copy_before(run: _Making) -> None:
     """The long pass. Objects that are gone before they are copied were deleted before the dump."""
-    damaged = frozenset(json.loads(making.work.repository.read(DAMAGED) or b"[]"))
-    making.new = _pass(making, known="known", to="before", keep_missing=False, damaged=damaged)
+    damaged = frozenset(json.loads(run.work.repository.read(DAMAGED) or b"[]"))
+    run.new = _pass(run, known="known", to="before", keep_missing=False, damaged=damaged)
 
 
-def dump(making: _Making) -> None:
+def dump(run: _Making) -> None:
     """Both databases as of now, with what proves a restored one to be the same."""
-    work, spool = making.work, making.work.spool
+    run.created = manifests.now()
+    work, spool = run.work, run.work.spool
     contents: dict[str, Any] = {"tables": {}}
     for role, database in work.databases().items():
         with work.server.snapshot(database) as snapshot:
             work.server.dump(database, snapshot, spool / f"{role}.dump")
             contents["tables"][role] = work.server.tables(database)
-            making.revisions[role] = str(work.server.sql.query(database, REVISIONS[role])[0][0])
+            run.revisions[role] = str(work.server.sql.query(database, REVISIONS[role])[0][0])
             if role == "mlflow":
                 contents["sample"] = sample(work, database)
     (spool / "contents.json").write_text(json.dumps(contents))
 
 
-def copy_after(making: _Making) -> list[str]:
+def copy_new(run: _Making) -> None:
+    """What came since; where some of it was deleted under the copying, rows of the dump may point at it: it is made again."""
+    left = copy_after(run)
+    while left:
+        run.retries += 1
+        if run.retries == ATTEMPTS:
+            raise OnPremError(
+                f"objects were deleted while they were copied, {ATTEMPTS} times in a row ({left[0]})",
+                "something on this host deletes artifacts all the time (a lifecycle rule?): stop it, then run this again",
+            )
+        run.work.host.say(f"{len(left)} objects were deleted meanwhile ({left[0]}): dumping the databases again")
+        dump(run)
+        left = copy_after(run)
+
+
+def copy_after(run: _Making) -> list[str]:
     """What came since the first pass; what was deleted since is kept. Returns keys that are lost to a deletion in this very pass."""
-    spool = making.work.spool
-    tally = _pass(making, known="before", to=INDEX, keep_missing=True)
-    tally.new_count, tally.new_bytes = tally.new_count + making.new.new_count, tally.new_bytes + making.new.new_bytes
-    making.new = tally
+    spool = run.work.spool
+    tally = _pass(run, known="before", to=INDEX, keep_missing=True)
+    tally.new_count, tally.new_bytes = tally.new_count + run.new.new_count, tally.new_bytes + run.new.new_bytes
+    run.new = tally
     if tally.vanished:
         (spool / INDEX).replace(spool / "before")
     return tally.vanished
 
 
-def pack(making: _Making) -> None:
+def pack(run: _Making) -> None:
     """Configuration and secrets, roles; encrypted where there is a key. What is not secret stays readable: the index and the manifest."""
-    work, spool = making.work, making.work.spool
-    if work.host.read(credentials.PATH) != making.credentials:
+    work, spool = run.work, run.work.spool
+    if work.host.read(credentials.PATH) != run.credentials:
         raise OnPremError("credentials were rotated while the backup was made: its databases and its secrets do not belong together", "run it again")
     config = work.config
     named = [config.minio.credentials_file, config.postgres.password_file, config.backup.credentials_file]
@@ -152,23 +166,23 @@ def pack(making: _Making) -> None:
         (spool / encryption.IDENTITY).write_bytes(sealer.header)
 
 
-def publish(making: _Making) -> Manifest:
+def publish(run: _Making) -> None:
     """Put the files in place, the manifest last: with it the backup exists."""
-    work, spool, new = making.work, making.work.spool, making.new
+    work, spool, new = run.work, run.work.spool, run.new
     names = sorted({path.name for path in spool.iterdir()} - {"known", "before", "listed"})
     files = {}
     for each in names:
         path = spool / each
         files[each] = FilePart(size=path.stat().st_size, sha256=sha256_of(path))
-        work.repository.put(manifests.name(making.id, each), path)
+        work.repository.put(manifests.name(run.id, each), path)
     work.repository.settle()
     facts, config = work.assembly.facts, work.config
     environment = work.host.readlink("/opt/mlflow-onprem/environments/current") or ""
     done = Manifest(
         format=manifests.FORMAT,
-        id=making.id,
-        created=making.created,
-        seconds=round(time.monotonic() - making.started, 1),
+        id=run.id,
+        created=run.created,
+        seconds=round(time.monotonic() - run.started, 1),
         host=facts.names[0],
         codename=facts.codename,
         made_by=__version__,
@@ -183,7 +197,7 @@ def publish(making: _Making) -> Manifest:
         bucket=work.bucket.name,
         artifacts=config.mlflow.artifacts,
         databases=work.databases(),
-        revisions=making.revisions,
+        revisions=run.revisions,
         encryption=work.keys.kind,
         objects=ObjectsPart(
             count=new.count, bytes=new.bytes, new_count=new.new_count, new_bytes=new.new_bytes, beside=new.beside, against=work.bucket.against
@@ -191,12 +205,12 @@ def publish(making: _Making) -> Manifest:
         files=files,
     )
     (spool / manifests.MANIFEST).write_text(done.model_dump_json(indent=1) + "\n")
-    work.repository.put(manifests.name(making.id, manifests.MANIFEST), spool / manifests.MANIFEST)
+    work.repository.put(manifests.name(run.id, manifests.MANIFEST), spool / manifests.MANIFEST)
     if work.repository.read(DAMAGED) is not None:
         work.repository.remove([DAMAGED])  # all of it was copied again or is in no bucket any more
     for path in spool.iterdir():
         path.unlink()
-    return done
+    run.manifest = done
 
 
 def sample(work: Workplace, database: str) -> dict[str, Any]:
@@ -215,8 +229,8 @@ def sample(work: Workplace, database: str) -> dict[str, Any]:
     return {"active_runs": count, "runs": values}
 
 
-def _pass(making: _Making, *, known: str, to: str, keep_missing: bool, damaged: frozenset[str] = frozenset()) -> Tally:
-    work, spool, tally = making.work, making.work.spool, Tally()
+def _pass(run: _Making, *, known: str, to: str, keep_missing: bool, damaged: frozenset[str] = frozenset()) -> Tally:
+    work, spool, tally = run.work, run.work.spool, Tally()
     objects.write_index(spool / "listed", work.bucket.list())
     pairs = objects.pair(objects.read_index(spool / "listed"), objects.read_index(spool / known))
     total = sum(new.size for new, old in pairs if new is not None and objects.needs_copy(new, old, damaged))
@@ -243,16 +257,3 @@ def _pass(making: _Making, *, known: str, to: str, keep_missing: bool, damaged: 
 
 def _secret_files(spool: Path) -> list[Path]:
     return [path for path in sorted(spool.iterdir()) if path.suffix in (".dump", ".tar", ".sql") or path.name == "contents.json"]
-
-
-def _step(making: _Making, name: str, do: Callable[[_Making], Any]) -> Any:
-    making.watch(Event("start", "backup", name))
-    started = time.monotonic()
-    try:
-        answer = do(making)
-    except OSError as failed:
-        raise OnPremError(
-            f"{failed.filename or 'a file'} could not be written: {failed.strerror}", "free some space (`df -h`), then run the same command again"
-        ) from failed
-    making.watch(Event("settled", "backup", name, seconds=time.monotonic() - started))
-    return answer

@@ -204,7 +204,7 @@ def objects_back(run: Restoring) -> None:
     stop_writers(run)  # somebody may have started it
     here = Folder(run.host, journal.rescue_address or "")
     before = manifests.read(here, journal.rescue)
-    _copy(run, here, transfer.fetch(here, before, transfer.INDEX, run.work.spool / "rescue"))
+    _copy(run, here, transfer.fetch(here, before, transfer.INDEX, run.host.local(f"{state.FOLDER}/rescue")))
 
 
 def checks(*, empty: bool) -> tuple[Step[Restoring], ...]:

@@ -86,7 +86,7 @@ def check(rooms: Iterable[Room]) -> None:
 
 def explained(host: Host, error: OnPremError) -> OnPremError:
     """A failure with its cause, where that is a full disk: whoever fails of it says something else."""
-    if isinstance(error, (ConfigError, Refused)) or "disk is full" in f"{error.message} {error.hint}":
+    if isinstance(error, (ConfigError, Refused)) or "disk is full: /" in f"{error.message} {error.hint}":
         return error
     volumes = re.search(r'^MINIO_VOLUMES="(.*)"$', (host.read("/etc/mlflow-onprem/minio.env") or b"").decode(), re.MULTILINE)
     objects = [each for each in volumes[1].split() if each.startswith("/") and "{" not in each] if volumes else []

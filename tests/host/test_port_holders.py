@@ -37,7 +37,7 @@ def test_who_holds_the_port(host: HostFactory) -> None:
     named = f"python3 (pid {pid}, account root, stranger.service)"
     found = mlflow(server, "root")
     assert (found["healthy"], named in found["detail"], "sudo systemctl stop stranger.service" in found["fix"]) == (False, True, True), found
-    assert "the port is held by a program of the account root (sudo shows which)" in mlflow(server, "nobody")["detail"]
+    assert "the port is held by a program of the account root (`sudo mlflow-onprem status` names it)" in mlflow(server, "nobody")["detail"]
     refused = steps.attempt(server)
     assert (refused.code, named in refused.err) == (1, True), refused.err
     doctor = server.run(["mlflow-onprem", "doctor"], ok=(4,), timeout=120).out

@@ -15,6 +15,7 @@ import pytest
 
 from mlflow_onprem.core.engine import Stack
 from mlflow_onprem.core.errors import OnPremError, Unhealthy
+from mlflow_onprem.core.finding import Finding
 from mlflow_onprem.core.resource import Phase
 from mlflow_onprem.resources.schema import Schema, SchemaState
 from mlflow_onprem.settings.config import Config
@@ -149,7 +150,7 @@ class Upgrade(World):
             assert self.private
             self.on_day()
             if self.broken:
-                raise Unhealthy("made up")
+                return [Finding("run", "error", "made up", "", "look")]
         return []
 
     def healthy(self, *_: Any) -> None:

@@ -15,13 +15,13 @@ import pytest
 
 from mlflow_onprem.backup import catalog, database, encryption, manifest, objects, passphrase, render, summary, verify
 from mlflow_onprem.backup.bucket import Bucket
+from mlflow_onprem.backup.choice import Choice
 from mlflow_onprem.backup.encryption import Keys, Opener, Sealer
 from mlflow_onprem.backup.location import open_repository
 from mlflow_onprem.backup.manifest import FilePart, Manifest, ObjectsPart, Proof
 from mlflow_onprem.backup.objects import Entry, Tally
 from mlflow_onprem.backup.repository import Folder, Missing, Repository, pieces, pool_name
 from mlflow_onprem.backup.retention import kept
-from mlflow_onprem.cli.backup import _repository
 from mlflow_onprem.core.errors import ConfigError, OnPremError, Refused
 from mlflow_onprem.core.secret import Secret
 from mlflow_onprem.settings.config import BackupSection, Config
@@ -510,7 +510,7 @@ def test_another_store_needs_an_address(host: LocalHost, wrong: str) -> None:
 @pytest.mark.parametrize("place", ["s3://", "s3:///x", "s3://B/x", "relative", "/"])
 def test_what_is_no_place_for_backups(host: LocalHost, place: str) -> None:
     with pytest.raises(ConfigError, match="must be"):
-        _repository(host, Config(), place, None)
+        Choice(place).repository(host, Config())
 
 
 def test_pieces_are_read_in_any_measure() -> None:

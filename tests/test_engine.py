@@ -253,10 +253,9 @@ def test_after_a_failure_the_same_caller_may_converge_again_to_take_it_back() ->
 def test_a_stop_ends_after_what_is_in_hand() -> None:
     stop, store = threading.Event(), dict[str, str]()
     stack = Stack(first=(Box("one", store=store, opens=stop), Box("two", store=store)), last=(Box("three", store=store),))
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(Interrupted):
         engine.converge(FakeHost(), stack, stop=stop)
     assert store == {"one": "new"}
-    assert "same command again" in caught.value.hint
     assert engine.converge(FakeHost(), stack).unchanged == 1
     assert store == {"one": "new", "two": "new", "three": "new"}
 

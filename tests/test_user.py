@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlflow_onprem.cli.user import read_password
+from mlflow_onprem.cli.prompt import read_password
 from mlflow_onprem.clients.mlflow_api import ApiError, MlflowApi
 from mlflow_onprem.core.errors import ConfigError, ExitCode, OnPremError, Refused
 from mlflow_onprem.core.secret import Secret

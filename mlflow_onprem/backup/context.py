@@ -54,10 +54,15 @@ def installed(host: LocalHost) -> bool:
     return host.read(credentials_module.PATH) is not None
 
 
-def enter(host: LocalHost, config: Config, repository: Repository, keys: Keys, assembly: Assembly | None = None) -> Workplace:
-    """Connect to what is on this host; nothing is changed but the spool, which is emptied. Raises Refused where no stack is."""
+def must_be_installed(host: LocalHost) -> None:
+    """Raises Refused where no stack is."""
     if not installed(host):
         raise Refused("there is no stack on this host", "sudo mlflow-onprem install, or sudo mlflow-onprem restore ID --from ...")
+
+
+def enter(host: LocalHost, config: Config, repository: Repository, keys: Keys, assembly: Assembly | None = None) -> Workplace:
+    """Connect to what is on this host; nothing is changed but the spool, which is emptied. Raises Refused where no stack is."""
+    must_be_installed(host)
     assembly = assembly or assemble(host, config)
     host.remove(SPOOL)
     host.mkdir(SPOOL, mode=0o700, owner="root", group="root")

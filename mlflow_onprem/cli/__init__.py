@@ -9,18 +9,9 @@ from typing import Annotated
 import typer
 
 from mlflow_onprem import __version__
-from mlflow_onprem.cli import backup, config, stack, streams
-from mlflow_onprem.cli.bundle import app as bundle_app
-from mlflow_onprem.cli.db_role import app as db_role_app
-from mlflow_onprem.cli.doctor import doctor
-from mlflow_onprem.cli.garbage import gc
-from mlflow_onprem.cli.rotate import rotate_credentials
-from mlflow_onprem.cli.run import report_error
-from mlflow_onprem.cli.sandbox import app as sandbox_app
-from mlflow_onprem.cli.uninstall import uninstall
-from mlflow_onprem.cli.upgrade import upgrade
-from mlflow_onprem.cli.user import app as user_app
-from mlflow_onprem.core.errors import ExitCode, OnPremError
+from mlflow_onprem.cli import streams, verbs
+from mlflow_onprem.cli.output import report_error
+from mlflow_onprem.core.errors import ExitCode, Interrupted, OnPremError
 from mlflow_onprem.system.umask import UMASK
 
 app = typer.Typer(
@@ -40,18 +31,7 @@ def root(
     """One plain server becomes a complete, self-hosted MLflow Tracking stack, and stays one."""
 
 
-stack.register(app)
-app.command()(rotate_credentials)
-app.command()(doctor)
-app.command()(uninstall)
-app.command()(gc)
-app.command()(upgrade)
-backup.register(app)
-app.add_typer(config.app, name="config")
-app.add_typer(bundle_app, name="bundle")
-app.add_typer(user_app, name="user")
-app.add_typer(db_role_app, name="db-role")
-app.add_typer(sandbox_app, name="sandbox")
+verbs.register(app)
 
 
 def main() -> None:
@@ -71,9 +51,10 @@ def main() -> None:
 
         report_error(explained(LocalHost(), error))
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        print("stopped; nothing was being changed", file=sys.stderr)
-        sys.exit(ExitCode.FAILED)
+    except (KeyboardInterrupt, typer.Abort):  # before a verb began; from then on verbs.framed answers it
+        stopped = Interrupted("stopped by Ctrl-C; nothing was changed")
+        report_error(stopped)
+        sys.exit(stopped.exit_code)
     except BrokenPipeError:
         if not streams.nobody_reads():
             raise

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mlflow_onprem.cli.run import ConfigOption, JsonOption, emit
+from mlflow_onprem.cli.options import ConfigOption, JsonOption
+from mlflow_onprem.cli.output import emit
+from mlflow_onprem.cli.session import session
 from mlflow_onprem.core.errors import ConfigError, ExitCode
-from mlflow_onprem.core.render import size
-
-app = typer.Typer(help="One file with all that a host without a network needs.", no_args_is_help=True)
 
 
-@app.callback()
-def root() -> None:
-    """One file with all that a host without a network needs."""
-
-
-@app.command()
 def create(
     to: Annotated[Path, typer.Option("--to", metavar="FILE", help="The file to write.")],
     release: Annotated[str | None, typer.Option(help="jammy, noble, bookworm or trixie. [default: this machine's]", show_default=False)] = None,
@@ -34,25 +26,18 @@ def create(
     import dataclasses
 
     from mlflow_onprem.bundle.command import create as write
+    from mlflow_onprem.bundle.render import created_text
     from mlflow_onprem.settings import facts
-    from mlflow_onprem.settings.config_file import load
-    from mlflow_onprem.system.local_host import LocalHost
 
-    host, target = LocalHost(), to.absolute()
+    target = to.absolute()
     if not target.parent.is_dir():
         raise ConfigError(f"there is no folder {target.parent}", "make it, or name another file")
     if target.is_dir() or not os.access(target.parent, os.W_OK):
         reason = "is a folder" if target.is_dir() else "may not be written by this user"
         raise ConfigError(f"{target} {reason}", "name a file in a folder of yours, such as --to ./mlflow-onprem.bundle")
-    here = facts.parse_os_release((host.read("/etc/os-release") or b"").decode()).get("VERSION_CODENAME", "")
-    cpu = architecture or facts.ARCHITECTURES.get(os.uname().machine, "amd64")
-    made = write(host, load(config).config, target, release or here, cpu, lambda text: print(f"  {text}", file=sys.stderr, flush=True))
-    body = dataclasses.asdict(made)
-    name = shlex.quote(target.name)
-    text = (
-        f"{made.path}: {size(made.size)}, {made.packages} packages and {made.wheels} wheels for {made.release} ({made.architecture}), "
-        f"in {made.seconds:.0f} s.\n"
-        f"On the other host: tar xf {name} bootstrap && sudo ./bootstrap --bundle {name} && sudo mlflow-onprem install"
-    )
-    emit("bundle create", body, text, as_json=as_json)
+    with session(config) as run:
+        here = facts.parse_os_release((run.host.read("/etc/os-release") or b"").decode()).get("VERSION_CODENAME", "")
+        cpu = architecture or facts.ARCHITECTURES.get(os.uname().machine, "amd64")
+        made = write(run.host, run.config, target, release or here, cpu, lambda text: print(f"  {text}", file=sys.stderr, flush=True))
+    emit("bundle create", dataclasses.asdict(made), created_text(made), as_json=as_json)
     return ExitCode.OK

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlflow_onprem.cli.run import ConfigOption, JsonOption, emit
+from mlflow_onprem.cli.options import ConfigOption, JsonOption
+from mlflow_onprem.cli.output import emit
+from mlflow_onprem.cli.session import session
 from mlflow_onprem.core.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -58,10 +60,9 @@ def client_env(
         raise ConfigError("--uri and --python go with --check")
     from mlflow_onprem.client import env as command
     from mlflow_onprem.client.forms import form
-    from mlflow_onprem.settings.config_file import load
-    from mlflow_onprem.system.local_host import LocalHost
 
-    pairs, notes = command.variables(LocalHost(), load(config).config, user)
+    with session(config) as run:
+        pairs, notes = command.variables(run.host, run.config, user)
     direct = command.direct_names(pairs)
     if otlp is not None:
         more, remarks = command.otlp(pairs, otlp)
@@ -87,7 +88,7 @@ def _check(uri: str | None, user: str | None, python: str | None, config: str | 
 
 def _client(host: LocalHost, uri: str | None, user: str | None, config: str | None) -> tuple[Client, bool]:
     """The environment, below what the command line says; on the server itself (True) what `client-env` would print."""
-    from mlflow_onprem.cli.user import read_password
+    from mlflow_onprem.cli.prompt import read_password
     from mlflow_onprem.client import check as client_check
     from mlflow_onprem.client.env import variables
     from mlflow_onprem.settings.config_file import load

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from mlflow_onprem.cli.run import ConfigOption, JsonOption, VerboseOption, emit
+from mlflow_onprem.cli.options import ConfigOption, JsonOption, VerboseOption
+from mlflow_onprem.cli.output import emit
+from mlflow_onprem.cli.session import session
 from mlflow_onprem.core.errors import ExitCode
 
 
@@ -21,15 +23,10 @@ def gc(
     verbose: VerboseOption = False,
 ) -> int:
     """Remove for good what users deleted: runs, models, experiments, their rows and their artifacts."""
-    from mlflow_onprem.backup import lock
-    from mlflow_onprem.cli import progress
     from mlflow_onprem.gc import command, render
-    from mlflow_onprem.settings.config_file import load
-    from mlflow_onprem.system.local_host import LocalHost
 
-    host, settings = LocalHost(), load(config).config
-    age, patience = older_than or settings.gc.older_than, command.seconds_of(wait)
-    with lock.hold("gc", wait=patience), progress.make(verbose=verbose) as shown:
-        found = command.collect(host, age, dry_run=dry_run, watch=shown.say if verbose else lambda _: None)
+    with session(config, data="gc", wait=command.seconds_of(wait)) as run, run.watched(verbose=verbose) as shown:
+        age = older_than or run.config.gc.older_than
+        found = command.collect(run.host, age, dry_run=dry_run, watch=shown.say if verbose else lambda _: None)
     emit("gc", render.collected_json(found), render.collected_text(found), as_json=as_json)
     return ExitCode.FAILED if found.failed else ExitCode.OK

@@ -18,6 +18,7 @@ from typing import Any
 import typer
 
 from mlflow_onprem import __version__
+from mlflow_onprem.core.errors import EXIT_CODES
 from mlflow_onprem.system.umask import make_parents
 
 NAME = "mlflow-onprem"
@@ -27,13 +28,6 @@ COMPLETIONS = {
     "bash": f"usr/local/share/bash-completion/completions/{NAME}",
     "zsh": f"usr/local/share/zsh/site-functions/_{NAME}",
     "fish": f"etc/fish/completions/{NAME}.fish",
-}
-CODES = {
-    0: "all is well",
-    1: "it failed",
-    2: "wrong usage or a bad configuration",
-    3: "plan, upgrade --check: there are changes",
-    4: "something is not healthy",
 }
 FILES = {
     "/etc/mlflow-onprem/config.toml": "The configuration; without it everything has its default.",
@@ -61,7 +55,7 @@ def manual(root: Any) -> str:
         context = _context(command, words)
         lines += [f'.SS "{_text(" ".join([NAME, words, *command.collect_usage_pieces(context)]))}"', _text(_paragraphs(command.help))]
         lines += _options(command, context)
-    lines += [".SH EXIT STATUS", *(f".TP\n.B {code}\n{_text(text)}" for code, text in CODES.items())]
+    lines += [".SH EXIT STATUS", *(f".TP\n.B {code:d}\n{_text(text)}" for code, text in EXIT_CODES.items())]
     lines += [".SH ENVIRONMENT", ".TP\n.B MLFLOW_ONPREM_SECTION_KEY", _text("Goes before the configuration file: MLFLOW_ONPREM_MLFLOW_PORT=5001.")]
     lines += [".TP\n.B NO_COLOR", "No colours."]
     lines += [".SH FILES", *(f".TP\n.I {_text(path)}\n{_text(text)}" for path, text in FILES.items())]

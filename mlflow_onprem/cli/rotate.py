@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mlflow_onprem.cli.run import ConfigOption, JsonOption, VerboseOption, emit, exclusive, interruptible
+from mlflow_onprem.cli.options import ConfigOption, JsonOption, VerboseOption
+from mlflow_onprem.cli.output import emit
+from mlflow_onprem.cli.session import session
 from mlflow_onprem.core.errors import ExitCode
 
 
@@ -28,23 +30,18 @@ def rotate_credentials(
     verbose: VerboseOption = False,
 ) -> int:
     """Give every secret of the stack a new value while it serves, and prove the old ones dead."""
-    from mlflow_onprem.cli import progress
     from mlflow_onprem.rotation import command, render
-    from mlflow_onprem.settings.config_file import load
     from mlflow_onprem.settings.credentials import GROUPS, read_dates
     from mlflow_onprem.settings.secret_age import due as due_groups
     from mlflow_onprem.settings.secret_age import ours
     from mlflow_onprem.stack import preflight
-    from mlflow_onprem.system.local_host import LocalHost
 
-    loaded, host = load(config), LocalHost()
-    with exclusive(), progress.make(verbose=verbose) as shown, interruptible(host, shown) as stop:
-        host.on_say, host.on_progress = shown.say, shown.transfer
-        preflight.check_room(host)
+    with session(config, alone=True) as run, run.watched(verbose=verbose, gently=True) as shown:
+        preflight.check_room(run.host)
         scope = (only.value,) if only is not None else tuple(GROUPS)
         if due:
-            old = due_groups(read_dates(host), loaded.config.rotation.every)
-            scope = tuple(group for group in scope if group in old and group in ours(loaded.config))
-        done = command.Rotator(host, loaded.config, shown.event, stop).rotate(scope)
+            old = due_groups(read_dates(run.host), run.config.rotation.every)
+            scope = tuple(group for group in scope if group in old and group in ours(run.config))
+        done = command.Rotator(run.host, run.config, shown.event, run.stop).rotate(scope)
     emit("rotate-credentials", render.rotated_json(done), render.rotated_text(done), as_json=as_json)
     return ExitCode.OK

@@ -114,7 +114,7 @@ def converge(host: Host, stack: Stack, watch: Watch = lambda _: None, stop: thre
             first.also = tuple(str(other) for other in others)
             raise first
         if stop.is_set():
-            raise Interrupted("stopped before the end", "run the same command again: it goes on from here")
+            raise Interrupted("stopped before the end")  # what that leaves, and what goes on, is the verb's to say
     return Report(tuple(changed), unchanged, time.monotonic() - started)
 
 

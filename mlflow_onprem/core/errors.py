@@ -14,7 +14,20 @@ class ExitCode(IntEnum):
     USAGE = 2
     CHANGES = 3
     UNHEALTHY = 4
+    DECLINED = 5
     INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
+
+
+#: What each means, as the manual page says it.
+EXIT_CODES = {
+    ExitCode.OK: "all is well",
+    ExitCode.FAILED: "it failed",
+    ExitCode.USAGE: "wrong usage or a bad configuration; nothing was touched",
+    ExitCode.CHANGES: "plan, upgrade --check: there are changes",
+    ExitCode.UNHEALTHY: "something is not healthy",
+    ExitCode.DECLINED: "you answered no; nothing was changed",
+    ExitCode.INTERRUPTED: "stopped by Ctrl-C; what is half done and the command that goes on are said",
+}
 
 
 class OnPremError(Exception):
@@ -40,6 +53,12 @@ class ConfigError(OnPremError):
 
 class Refused(OnPremError):
     """Preflight found that the command would fail; nothing was touched."""
+
+
+class Declined(OnPremError):
+    """Somebody was asked and said no; `message` is what was therefore not done."""
+
+    exit_code = ExitCode.DECLINED
 
 
 class CommandFailed(OnPremError):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mlflow_onprem.core.errors import HalfDone, OnPremError, ResourceFailed, RolledBack
+from mlflow_onprem.core.errors import Declined, HalfDone, OnPremError, ResourceFailed, RolledBack
 from mlflow_onprem.core.finding import Finding
 
 SCHEMA = 1
@@ -20,6 +20,8 @@ def envelope(command: str, body: Mapping[str, Any]) -> str:
 
 def error_text(error: OnPremError, context: str = "") -> str:
     """A failure: what, the last lines of output, what to do next."""
+    if isinstance(error, Declined):
+        return f"you answered no: {error.message}"
     lines = [f"error: {error.message}"]
     if error.output:
         lines += ["", *(f"    {row}" for row in error.output.splitlines()), ""]

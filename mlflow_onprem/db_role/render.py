@@ -32,6 +32,11 @@ def access_text(found: Access, done: str) -> str:
     return "\n".join(lines)
 
 
+def removed_text(name: str) -> str:
+    """That it is gone, and what is not."""
+    return f"removed role {name}; its connections were ended, no data went with it"
+
+
 def list_text(found: Sequence[Access]) -> str:
     """A line for each."""
     if not found:

@@ -3,16 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from mlflow_onprem.core.engine import Plan, Report
 from mlflow_onprem.core.resource import Change
 from mlflow_onprem.stack.health import Verdict
-from mlflow_onprem.status.render import verdict_json
+from mlflow_onprem.status.render import status_text, verdict_json
+
+if TYPE_CHECKING:
+    from mlflow_onprem.stack.adoption import Adoption
 
 #: Fields whose name in JSON is not what a person would say.
 LABELS = {"inputs": "runs on", "rereads": "its workers run on", "intact": "undamaged"}
 SIGNS = {"create": "+", "update": "~", "delete": "-", "unknown": "?"}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan and what is said beside it: of an adoption, why MLflow runs on which Python, and what would stop `install`."""
+
+    plan: Plan
+    adoption: Adoption | None
+    python_why: str
+    stops: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """Of the Python only where the environment is to be created."""
+        environment = any(each.resource.startswith("environment:") for each in self.plan.changes)
+        return [*([self.python_why] if self.python_why and environment else []), *self.stops]
+
+
+def planned_json(planned: Planned) -> dict[str, Any]:
+    """The plan with its notes, and the warnings of an adoption."""
+    warnings = {} if planned.adoption is None else {"warnings": list(planned.adoption.warnings)}
+    return plan_json(planned.plan) | {"notes": planned.notes} | warnings
+
+
+def planned_text(planned: Planned) -> str:
+    """The same for people."""
+    from mlflow_onprem.install.render_adoption import before_text
+
+    before = "" if planned.adoption is None else before_text(planned.adoption)
+    return before + "".join(f"{note}\n\n" for note in planned.notes) + plan_text(planned.plan)
+
+
+def installed_text(report: Report, verdicts: Sequence[Verdict], then: Sequence[str], less: Sequence[str]) -> str:
+    """The three ports, how much was changed, what comes next, and what this host lacks (`less`)."""
+    changed = f"{len(report.changed)} changed, {report.unchanged} as wanted, in {report.seconds:.1f} s"
+    return "\n".join([status_text(verdicts), "", changed, *then, *(f"warning: {each}" for each in less)])
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:

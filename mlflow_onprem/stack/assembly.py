@@ -63,6 +63,12 @@ class Assembly:
         """End the database session."""
         self.sql.close()
 
+    def __enter__(self) -> Assembly:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 def assemble(host: LocalHost, config: Config, credentials: Credentials | None = None) -> Assembly:
     """Read what the lists depend on and build them; connects to nothing yet.

@@ -14,8 +14,8 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(verdict).items() if name != "fix" or value}
 
 
-def status_text(verdicts: Sequence[Verdict]) -> str:
-    """The three ports, a line each."""
+def status_text(verdicts: Sequence[Verdict], beside: Sequence[str] = ()) -> str:
+    """The three ports, a line each; `beside`: what else is to be said, such as the age of secrets and backups."""
     rows = []
     for each in verdicts:
         unit = each.unit or "(external)"
@@ -28,4 +28,5 @@ def status_text(verdicts: Sequence[Verdict]) -> str:
         else ""
     )
     rows.append(f"\nnot healthy: {', '.join(sick)}. {on}" if sick else "")
-    return "\n".join(rows).rstrip()
+    more = [each for each in beside if each]
+    return "\n".join(["\n".join(rows).rstrip(), *(["", *more] if more else [])])

@@ -84,6 +84,11 @@ def look(host: LocalHost, assembly: Assembly, *, purge: bool) -> Removal:
     return Removal(socket.gethostname(), stack, goes, tuple(_stays(host, assembly, found, purge=purge)), lost)
 
 
+def agreed(answer: str, removal: Removal, *, purge: bool) -> bool:
+    """Whether an answer is a yes; with a purge only this host's name is."""
+    return answer == removal.hostname if purge else answer.lower() in ("y", "yes")
+
+
 def remove(host: LocalHost, assembly: Assembly, removal: Removal, watch: Watch, stop: threading.Event) -> Report:
     """Do it. Raises ResourceFailed, Interrupted; running again goes on from there."""
     # Our own session runs as PostgreSQL's account, which could not be removed meanwhile; who needs a session makes one again.

@@ -18,6 +18,15 @@ def removal_text(removal: Removal) -> str:
     return "\n".join([*lines, "", "These stay:", *(f"  {each}" for each in removal.stays)])
 
 
+#: What is said where nobody can be asked, and what to do then.
+NO_TERMINAL = ("this asks before it removes anything, and there is no terminal to ask at", "add --yes if you are sure")
+
+
+def question(removal: Removal, *, purge: bool) -> str:
+    """For a yes, or with a purge for this host's name."""
+    return f"\nType this host's name ({removal.hostname}) to remove all that for good: " if purge else "\nRemove all that? [y/N] "
+
+
 def done_text(removal: Removal, report: Report) -> str:
     """The last words."""
     again = "" if removal.lost is not None else "\n`sudo mlflow-onprem install` brings all of it back, with every run and artifact."

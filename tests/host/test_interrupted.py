@@ -138,11 +138,11 @@ def test_stopped_with_ctrl_c(host: HostFactory, bootstrapped: Layer, config: str
             found = re.match(r"pid (\d+)", server.read("/run/mlflow-onprem.lock").decode())
             assert found
             server.run(["kill", "-INT", found[1]])
-    assert running.wait() == 1
+    assert running.wait() == 130
     said = "".join(lines)
     assert "stopping after what is in hand" in said
     assert "stopped before the end" in said
-    assert "run the same command again" in said
+    assert "resume with: sudo mlflow-onprem install" in said
     assert "Traceback" not in said
     assert steps.leftovers(server) == []
     code, answer = steps.plan(server)

@@ -176,7 +176,7 @@ def test_another_mlflow_onprem_at_work(plain: Sandbox) -> None:
     )
     try:
         steps.until(lambda: plain.run(["cat", "/run/mlflow-onprem.lock"], ok=steps.ANY).out.startswith("pid"), "the lock is held")
-        refused(plain, r"another mlflow-onprem is at work \(pid 4711\)", "wait until it is done")
+        refused(plain, r"another mlflow-onprem command is running \(pid 4711\)", "wait until it is done")
     finally:
         plain.run(["systemctl", "stop", "other"])
 

@@ -179,7 +179,7 @@ def test_each_part_by_itself_twice_at_once_and_with_things_down(host: HostFactor
     first.start()
     steps.until(lambda: "rotation" in json.loads(held(server)), "the first rotation began")
     second = try_rotate(server)
-    assert (second.code, "another mlflow-onprem is at work" in second.err) == (1, True)
+    assert (second.code, "another mlflow-onprem command is running" in second.err) == (1, True)
     first.join(600)
     assert running[0].code == 0
 

@@ -115,9 +115,9 @@ def test_a_configuration_from_its_first_line_to_its_check(tmp_path: Path) -> Non
     checked = run("config", "check", "--config", str(path), "--json")
     assert the_object(checked) == {"schema": 1, "command": "config check", "path": str(path), "exists": True, "valid": True}
     path.write_text("[mlflow]\nport = 5001\n")
-    shown = the_object(run("config", "show", "--config", str(path), "--json", env={"MLFLOW_ONPREM_MINIO_PORT": "9100"}))["settings"]
+    shown = the_object(run("config", "show", "--config", str(path), "--json", env={"MLFLOW_ONPREM_MINIO__PORT": "9100"}))["settings"]
     assert shown["mlflow.port"] == {"value": 5001, "source": str(path)}
-    assert shown["minio.port"] == {"value": 9100, "source": "MLFLOW_ONPREM_MINIO_PORT"}
+    assert shown["minio.port"] == {"value": 9100, "source": "MLFLOW_ONPREM_MINIO__PORT"}
     assert shown["postgres.port"] == {"value": 5432, "source": "default"}
     text = run("config", "show", "--config", str(path)).stdout
     assert any(line.split() == ["mlflow.port", "5001", str(path)] for line in text.splitlines())

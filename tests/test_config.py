@@ -81,15 +81,15 @@ def test_a_variable_goes_before_the_file_and_each_value_knows_its_source(tmp_pat
     found = loaded(
         tmp_path,
         '[mlflow]\nport = 5001\nworkers = 2\n[mlflow.auth]\ncache_seconds = 1\n[postgres]\nuser = "someone"\n',
-        {"MLFLOW_ONPREM_MLFLOW_PORT": "5002", "MLFLOW_ONPREM_MLFLOW_AUTH_ENABLED": "false", "HOME": "/root"},
+        {"MLFLOW_ONPREM_MLFLOW__PORT": "5002", "MLFLOW_ONPREM_MLFLOW__AUTH__ENABLED": "false", "HOME": "/root"},
     )
     assert (found.config.mlflow.port, found.config.mlflow.workers, found.config.mlflow.auth.enabled) == (5002, 2, False)
     path = str(tmp_path / "config.toml")
     assert found.sources == {
-        "mlflow.port": "MLFLOW_ONPREM_MLFLOW_PORT",
+        "mlflow.port": "MLFLOW_ONPREM_MLFLOW__PORT",
         "mlflow.workers": path,
         "mlflow.auth.cache_seconds": path,
-        "mlflow.auth.enabled": "MLFLOW_ONPREM_MLFLOW_AUTH_ENABLED",
+        "mlflow.auth.enabled": "MLFLOW_ONPREM_MLFLOW__AUTH__ENABLED",
         "postgres.user": path,
     }
 
@@ -97,15 +97,18 @@ def test_a_variable_goes_before_the_file_and_each_value_knows_its_source(tmp_pat
 @pytest.mark.parametrize(
     ("name", "text", "key", "value"),
     [
-        ("MLFLOW_PYTHON", "3.10", "mlflow.python", "3.10"),
-        ("MLFLOW_VERSION", "3.17.2", "mlflow.version", "3.17.2"),
-        ("MLFLOW_WORKERS", "3", "mlflow.workers", 3),
-        ("MLFLOW_WORKERS", "auto", "mlflow.workers", "auto"),
-        ("MINIO_BIND", "0.0.0.0", "minio.bind", "0.0.0.0"),
-        ("MINIO_BUCKET", '"models"', "minio.bucket", "models"),
-        ("MLFLOW_HOSTS", '["a.example", "b.example"]', "mlflow.hosts", ("a.example", "b.example")),
-        ("POSTGRES_ALLOWED_NETWORKS", '["10.0.0.0/8"]', "postgres.allowed_networks", ("10.0.0.0/8",)),
-        ("MLFLOW_JOBS", "true", "mlflow.jobs", True),
+        ("MLFLOW__PYTHON", "3.10", "mlflow.python", "3.10"),
+        ("MLFLOW__VERSION", "3.17.2", "mlflow.version", "3.17.2"),
+        ("MLFLOW__WORKERS", "3", "mlflow.workers", 3),
+        ("MLFLOW__WORKERS", "auto", "mlflow.workers", "auto"),
+        ("MINIO__BIND", "0.0.0.0", "minio.bind", "0.0.0.0"),
+        ("MINIO__BUCKET", '"models"', "minio.bucket", "models"),
+        ("MLFLOW__HOSTS", '["a.example", "b.example"]', "mlflow.hosts", ("a.example", "b.example")),
+        ("POSTGRES__ALLOWED_NETWORKS", '["10.0.0.0/8"]', "postgres.allowed_networks", ("10.0.0.0/8",)),
+        ("MLFLOW__JOBS", "true", "mlflow.jobs", True),
+        ("MINIO__PORT", "9100", "minio.port", 9100),
+        ("MLFLOW__AUTH__CACHE_SECONDS", "0", "mlflow.auth.cache_seconds", 0),
+        ("POSTGRES__ALLOWED_NETWORKS", "['10.0.0.0/8']", "postgres.allowed_networks", ("10.0.0.0/8",)),
     ],
 )
 def test_a_variable_is_read_as_a_person_means_it(name: str, text: str, key: str, value: object, tmp_path: Path) -> None:
@@ -113,25 +116,53 @@ def test_a_variable_is_read_as_a_person_means_it(name: str, text: str, key: str,
 
 
 def test_a_variable_that_names_nothing_is_refused_with_the_nearest(tmp_path: Path) -> None:
-    refused = refusal(tmp_path, "", {"MLFLOW_ONPREM_MLFLOW_PROT": "5001"})
-    assert refused.message == "environment variable MLFLOW_ONPREM_MLFLOW_PROT names no setting"
-    assert refused.hint == "did you mean MLFLOW_ONPREM_MLFLOW_PORT?"
+    refused = refusal(tmp_path, "", {"MLFLOW_ONPREM_MLFLOW__PROT": "5001"})
+    assert refused.message == "environment variable MLFLOW_ONPREM_MLFLOW__PROT names no setting"
+    assert refused.hint == "did you mean MLFLOW_ONPREM_MLFLOW__PORT?"
+    assert refusal(tmp_path, "", {"MLFLOW_ONPREM_MINOI__PORT": "9100"}).hint == "did you mean MLFLOW_ONPREM_MINIO__PORT?"
+    assert refusal(tmp_path, "", {"MLFLOW_ONPREM_MINIO": '{"port": 9100}'}).message == "environment variable MLFLOW_ONPREM_MINIO names no setting"
     assert loaded(tmp_path, "", {"MLFLOW_ONPREM_TEST_ANYTHING": "1", "_MLFLOW_ONPREM_COMPLETE": "bash"}).sources == {}
 
 
+@pytest.mark.parametrize("key", sorted(known_keys()))
+def test_a_variable_of_the_old_form_is_refused_with_its_new_name(key: str, tmp_path: Path) -> None:
+    refused = refusal(tmp_path, "", {f"MLFLOW_ONPREM_{key.replace('.', '_').upper()}": "1"})
+    assert refused.hint == f"its name is now MLFLOW_ONPREM_{key.replace('.', '__').upper()}"
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "high", '"9100"', "", "true", "9100.0", "[9100]"])
+def test_a_port_by_a_variable_is_checked(text: str, tmp_path: Path) -> None:
+    assert "minio.port (MLFLOW_ONPREM_MINIO__PORT): must be" in refusal(tmp_path, "", {"MLFLOW_ONPREM_MINIO__PORT": text}).message
+
+
+def test_a_list_by_a_variable_that_is_none_is_refused_in_plain_words(tmp_path: Path) -> None:
+    refused = refusal(tmp_path, "", {"MLFLOW_ONPREM_MLFLOW__HOSTS": "a.example"})
+    assert refused.message.startswith("mlflow.hosts (MLFLOW_ONPREM_MLFLOW__HOSTS): must be a valid")
+
+
+def test_what_is_read_is_a_configuration_and_no_more(tmp_path: Path) -> None:
+    """Equal to one made otherwise, and the environment of the process has no say in that one."""
+    assert type(loaded(tmp_path, "[mlflow]\nport = 5001\n", {"MLFLOW_ONPREM_MINIO__PORT": "9100"}).config) is Config
+
+
+def test_a_file_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="it is not a regular file"):
+        load("/dev/null", {})
+
+
 def test_a_wrong_variable_is_named_beside_its_setting(tmp_path: Path) -> None:
-    assert "mlflow.port (MLFLOW_ONPREM_MLFLOW_PORT)" in refusal(tmp_path, "", {"MLFLOW_ONPREM_MLFLOW_PORT": "high"}).message
+    assert "mlflow.port (MLFLOW_ONPREM_MLFLOW__PORT)" in refusal(tmp_path, "", {"MLFLOW_ONPREM_MLFLOW__PORT": "high"}).message
 
 
 def test_the_hint_names_what_is_to_be_mended(tmp_path: Path) -> None:
     """The file, the variable, or both where they do not go together."""
-    high = {"MLFLOW_ONPREM_MLFLOW_PORT": "high"}
-    assert refusal(tmp_path, "", high).hint == "correct or unset MLFLOW_ONPREM_MLFLOW_PORT"
+    high = {"MLFLOW_ONPREM_MLFLOW__PORT": "high"}
+    assert refusal(tmp_path, "", high).hint == "correct or unset MLFLOW_ONPREM_MLFLOW__PORT"
     assert refusal(tmp_path, "[minio]\nport = 0").hint.startswith(f"mend {tmp_path}/config.toml (`mlflow-onprem config init --config ./")
     for text, port in (("[minio]\nport = 0", "high"), ("[minio]\nport = 5001", "5001")):
-        hint = refusal(tmp_path, text, {"MLFLOW_ONPREM_MLFLOW_PORT": port}).hint
+        hint = refusal(tmp_path, text, {"MLFLOW_ONPREM_MLFLOW__PORT": port}).hint
         assert hint.startswith("mend "), hint
-        assert hint.endswith("; correct or unset MLFLOW_ONPREM_MLFLOW_PORT"), hint
+        assert hint.endswith("; correct or unset MLFLOW_ONPREM_MLFLOW__PORT"), hint
 
 
 def test_a_path_that_is_an_unset_variable() -> None:
@@ -256,7 +287,7 @@ def test_what_looks_like_a_secret_is_refused_without_its_value(key: str, tmp_pat
 
 
 def test_a_value_in_place_of_a_section_is_no_traceback_with_a_variable_either(tmp_path: Path) -> None:
-    refused = refusal(tmp_path, "minio = 3", {"MLFLOW_ONPREM_MINIO_PORT": "9100"})
+    refused = refusal(tmp_path, "minio = 3", {"MLFLOW_ONPREM_MINIO__PORT": "9100"})
     assert "minio in" in refused.message
 
 

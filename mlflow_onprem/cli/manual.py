@@ -56,7 +56,7 @@ def manual(root: Any) -> str:
         lines += [f'.SS "{_text(" ".join([NAME, words, *command.collect_usage_pieces(context)]))}"', _text(_paragraphs(command.help))]
         lines += _options(command, context)
     lines += [".SH EXIT STATUS", *(f".TP\n.B {code:d}\n{_text(text)}" for code, text in EXIT_CODES.items())]
-    lines += [".SH ENVIRONMENT", ".TP\n.B MLFLOW_ONPREM_SECTION_KEY", _text("Goes before the configuration file: MLFLOW_ONPREM_MLFLOW_PORT=5001.")]
+    lines += [".SH ENVIRONMENT", ".TP\n.B MLFLOW_ONPREM_SECTION__KEY", _text("Goes before the configuration file: MLFLOW_ONPREM_MLFLOW__PORT=5001.")]
     lines += [".TP\n.B NO_COLOR", "No colours."]
     lines += [".SH FILES", *(f".TP\n.I {_text(path)}\n{_text(text)}" for path, text in FILES.items())]
     return "\n".join(lines) + "\n"

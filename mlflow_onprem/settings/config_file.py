@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import sys
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,6 @@ from pydantic import BaseModel, ValidationError
 
 from mlflow_onprem.core.errors import ConfigError
 from mlflow_onprem.settings.config import Config
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 DEFAULT_PATH = "/etc/mlflow-onprem/config.toml"
 PREFIX = "MLFLOW_ONPREM_"
@@ -49,13 +44,22 @@ def load(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Lo
     values = _read(place, must_exist=path is not None)
     _refuse_secrets(values, place)
     sources = dict.fromkeys(_leaves(values), place)
-    for variable, key, text in _overrides(environ):
+    variables = _variables(environ)
+    from_environment: dict[str, Any] = {}
+    if variables:
+        from mlflow_onprem.settings import sources as settings_sources
+
+        from_environment = settings_sources.of_environment({name: environ[name] for name in variables})
+    for variable, key in variables.items():
+        value: Any = from_environment
+        for part in key.split("."):
+            value = value[part]
         target = values
         for part in key.split(".")[:-1]:
             target = target.setdefault(part, {})
             if not isinstance(target, dict):
                 raise ConfigError(f"{part} in {place} is not a section", f"write it as [{part}], with its settings below")
-        target[key.rsplit(".", maxsplit=1)[-1]] = _value(text)
+        target[key.rsplit(".", maxsplit=1)[-1]] = value
         sources[key] = variable
     try:
         return Loaded(Config.model_validate(values), sources, place)
@@ -84,7 +88,7 @@ def value_of(config: Config, key: str) -> Any:
 def _read(path: str, *, must_exist: bool) -> dict[str, Any]:
     try:
         with Path(path).open("rb") as file:
-            return tomllib.load(file)
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     except FileNotFoundError:
         if must_exist:
             raise ConfigError(f"there is no configuration at {path}", f"make one: mlflow-onprem config init --config {path}") from None
@@ -93,7 +97,15 @@ def _read(path: str, *, must_exist: bool) -> dict[str, Any]:
         raise ConfigError(f"{path} may not be read by this user", f"it holds no secrets: sudo chmod 0644 {path}") from None
     except OSError as failed:
         raise ConfigError(f"{path} cannot be read: {failed.strerror}") from failed
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as broken:
+    if not regular:
+        raise ConfigError(f"{path} cannot be read: it is not a regular file", "write the configuration to a file, and name that")
+    from mlflow_onprem.settings import sources
+
+    try:
+        return sources.of_file(path)
+    except OSError as failed:
+        raise ConfigError(f"{path} cannot be read: {failed.strerror}") from failed
+    except ValueError as broken:  # tomllib's, and bytes that are no text
         raise ConfigError(f"{path} is not valid TOML: {broken}", f"text needs quotes, lists brackets: {EXAMPLE}") from None
 
 
@@ -115,24 +127,31 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
-def _overrides(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    names = {PREFIX + key.replace(".", "_").upper(): key for key in known_keys()}
-    for variable, text in environ.items():
+def variable_of(key: str) -> str:
+    """minio.port -> MLFLOW_ONPREM_MINIO__PORT."""
+    return PREFIX + key.replace(".", "__").upper()
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that are settings, with their keys. Raises ConfigError for one of our prefix that is none, in the old form too."""
+    names = {variable_of(key): key for key in known_keys()}
+    former = {PREFIX + key.replace(".", "_").upper(): variable_of(key) for key in known_keys()}
+    found = {}
+    for variable in environ:
         if not variable.startswith(PREFIX) or variable.startswith(NOT_CONFIGURATION):
             continue
+        if variable in former:
+            raise ConfigError(
+                f"environment variable {variable} names no setting: two underscores stand between a section and its setting",
+                f"its name is now {former[variable]}",
+            )
         if variable not in names:
-            near = difflib.get_close_matches(variable, names, 1)
-            raise ConfigError(f"environment variable {variable} names no setting", f"did you mean {near[0]}?" if near else "unset it")
-        yield variable, names[variable], text
-
-
-def _value(text: str) -> Any:
-    """An override as TOML would read it where that makes a whole number, a truth, a list or a quoted text, otherwise the text itself (3.10)."""
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-    return value if isinstance(value, (bool, int, list, str)) else text
+            near = difflib.get_close_matches(variable, [*names, *former], 1)
+            raise ConfigError(
+                f"environment variable {variable} names no setting", f"did you mean {former.get(near[0], near[0])}?" if near else "unset it"
+            )
+        found[variable] = names[variable]
+    return found
 
 
 def _mend(wrong: ValidationError, sources: Mapping[str, str], path: str) -> str:

@@ -15,7 +15,7 @@ from mlflow_onprem.backup import context, create, lock, manifest, objects, trans
 from mlflow_onprem.backup.create import Created
 from mlflow_onprem.backup.encryption import Keys
 from mlflow_onprem.cli import backup as cli
-from mlflow_onprem.cli import run as cli_run
+from mlflow_onprem.cli import session
 from mlflow_onprem.core.errors import ExitCode, Interrupted, OnPremError
 from mlflow_onprem.restore import command
 from mlflow_onprem.settings import credentials
@@ -146,12 +146,14 @@ def test_the_locks_are_held_while_it_works(tmp_path: Path, monkeypatch: pytest.M
         found.extend(each for each in ("all", "data") if (tmp_path / each).exists() and taken(tmp_path / each))
         raise Seen
 
-    monkeypatch.setattr(cli_run, "LOCK", str(tmp_path / "all"))
+    monkeypatch.setattr(session, "LOCK", str(tmp_path / "all"))
     monkeypatch.setattr(lock, "LOCK", tmp_path / "data")
     monkeypatch.setattr(lock, "UPGRADE", tmp_path / "none")
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(command, "restore", look)
     monkeypatch.setattr(create, "create", look)
+    monkeypatch.setattr(context, "must_be_installed", lambda *_: None)
+    monkeypatch.setattr(session.Session, "assemble", lambda *_: None)
     monkeypatch.setattr(context, "enter", lambda *_: None)
     config = tmp_path / "config.toml"
     config.write_text("")

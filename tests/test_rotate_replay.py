@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mlflow_onprem.cli import progress, stack
+from mlflow_onprem.cli import progress, session, stack
 from mlflow_onprem.client import env
 from mlflow_onprem.clients.store_errors import StoreRefused
 from mlflow_onprem.core import engine
@@ -24,7 +24,6 @@ from mlflow_onprem.settings import config_file
 from mlflow_onprem.settings import credentials as credentials_module
 from mlflow_onprem.settings.credentials import GROUPS, Credentials
 from mlflow_onprem.stack import adoption, assembly, health, kernel, preflight
-from mlflow_onprem.status import render as status_render
 from mlflow_onprem.system import local_host
 from tests.fake_machine import CREDENTIALS, Machine
 from tests.fake_services import FakeStore
@@ -199,17 +198,17 @@ def test_install_finishes_a_rotation_before_it_says_that_all_is_well(monkeypatch
         (config_file, "load", tell("load", SimpleNamespace(config=None))),
         (local_host, "LocalHost", SimpleNamespace),
         (progress, "make", lambda **_: nullcontext(shown)),
-        (stack, "exclusive", nullcontext),
-        (stack, "interruptible", lambda *_: nullcontext(threading.Event())),
+        (session, "exclusive", nullcontext),
+        (session, "_gently", lambda *_: nullcontext()),
         (stack, "emit", tell("emit")),
         (importlib.import_module("mlflow_onprem.cli.upgrade"), "recover", tell("recover upgrade")),
-        (assembly, "assemble", tell("assemble", made)),
+        (assembly, "assemble", tell("assemble", nullcontext(made))),
         (preflight, "check", tell("preflight")),
         (engine, "converge", tell("converge", report)),
         (command, "finish_interrupted", tell("finish rotation", True)),
         (health, "wait", tell("health", ())),
         (kernel, "remarks", lambda *_: ()),
-        (status_render, "status_text", lambda *_: ""),
+        (render, "status_text", lambda *_: ""),
         (env, "next_steps", lambda *_: ()),
         (render, "report_json", lambda *_: {}),
         (adoption, "told", lambda *_: None),

@@ -162,7 +162,7 @@ class Machine:
         return old
 
     def state(self) -> dict[str, Any]:
-        """The machine as it is, told without what differs from run to run: invented secrets, times, stamps of them."""
+        """The machine as it is, told without what differs from run to run: generated secrets, times, stamps of them."""
         text = self.host.read(credentials_module.PATH)
         values = json.loads(text) if text is not None else {}
         files = {}

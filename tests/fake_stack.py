@@ -226,7 +226,7 @@ class World:
         self.written: list[str] = []
         self.wrong: list[str] = []
         self.opened = 0
-        self.sick = False
+        self.unhealthy = False
         self.artifacts = False  # whether what MLflow writes has files in the bucket
         self.vanishing = 0
         self.said: list[str] = []
@@ -285,7 +285,7 @@ class World:
 
     def install(self, rows: list[str], objects: dict[str, bytes]) -> None:
         """A stack with these rows and objects, and secrets of its own."""
-        made = credentials.invent()
+        made = credentials.generate()
         self.host.local("/etc/mlflow-onprem").mkdir(parents=True, exist_ok=True)
         self.host.local(credentials.PATH).write_bytes(credentials.serialize(made).reveal().encode())
         self.host.local("/etc/mlflow-onprem/config.toml").write_text("")
@@ -319,8 +319,8 @@ class World:
 
     def healthy(self, *_: Any) -> None:
         with self.act("ask"):
-            if self.sick:
-                self.sick = False
+            if self.unhealthy:
+                self.unhealthy = False
                 raise Unhealthy("made up")
             if not self.running or self.postgres.databases["mlflow"].get(KEY) not in ([self.secret], None):
                 raise Unhealthy("MLflow does not open its own tables")

@@ -199,7 +199,7 @@ class FakeHost:
         self._act_on(path)
         self._owned(path, owner, group)
         if path in self.nodes and self.nodes[path].kind == "directory":
-            raise OnPremError(f"{path} could not be written: Is a directory", "mend that, then run the same command again")
+            raise OnPremError(f"{path} could not be written: Is a directory", "fix that, then run the same command again")
         self.nodes[path] = self._node("file", content, mode, owner, group)
         self.act(f"write {path}")
 
@@ -207,7 +207,7 @@ class FakeHost:
         self.alive()
         self._owned(path, owner, group)
         if path in self.nodes and self.nodes[path].kind != "directory":
-            raise OnPremError(f"{path} could not be written: File exists", "mend that, then run the same command again")
+            raise OnPremError(f"{path} could not be written: File exists", "fix that, then run the same command again")
         self._parents(path)
         self.nodes[path] = self._node("directory", b"", mode, owner, group)
         self.act(f"mkdir {path}")
@@ -217,7 +217,7 @@ class FakeHost:
         self._owned(path, owner, group)
         node = self._look(path)
         if node is None:
-            raise OnPremError(f"{path} could not be written: No such file or directory", "mend that, then run the same command again")
+            raise OnPremError(f"{path} could not be written: No such file or directory", "fix that, then run the same command again")
         self.nodes[path] = replace(node, mode=mode, owner=owner, group=group, changed_ns=next(self._serial))
         self.act(f"attributes {path}")
 
@@ -229,7 +229,7 @@ class FakeHost:
     def rename(self, source: str, target: str) -> None:
         self._act_on(target)
         if self._look(source) is None:
-            raise OnPremError(f"{target} could not be written: No such file or directory", "mend that, then run the same command again")
+            raise OnPremError(f"{target} could not be written: No such file or directory", "fix that, then run the same command again")
         for path in [each for each in list(self.nodes) if each == source or each.startswith(f"{source}/")]:
             self.nodes[target + path.removeprefix(source)] = self.nodes.pop(path)
         self.act(f"rename {source} {target}")
@@ -298,7 +298,7 @@ class FakeHost:
         self.alive()
         folder = self.nodes.get(posixpath.dirname(path))
         if folder is None or folder.kind != "directory":
-            raise OnPremError(f"{path} could not be written: No such file or directory", "mend that, then run the same command again")
+            raise OnPremError(f"{path} could not be written: No such file or directory", "fix that, then run the same command again")
 
     def _owned(self, path: str, owner: str, group: str) -> None:
         """As chown: an account that is not there is an error. Without /etc/passwd every account is there."""

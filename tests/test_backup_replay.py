@@ -114,7 +114,7 @@ def test_credentials_rotated_under_a_backup_end_it(world: World) -> None:
     at = world.points.index("after pg_dump mlflow_auth") + 1
 
     def rotated() -> None:
-        world.host.local(credentials.PATH).write_bytes(credentials.serialize(credentials.invent()).reveal().encode())
+        world.host.local(credentials.PATH).write_bytes(credentials.serialize(credentials.generate()).reveal().encode())
 
     world.armed(at, rotated)
     with pytest.raises(OnPremError, match="credentials were rotated while the backup was made"):

@@ -233,10 +233,10 @@ def test_the_plan_as_text() -> None:
         "? bucket:mlflow: known after install (the object store is not running here yet)",
         "- file:/etc/y",
         "",
-        "4 to change, 7 as wanted. Nothing was changed; `sudo mlflow-onprem install` does it.",
+        "4 to change, 7 unchanged. No change was made; `sudo mlflow-onprem install` makes them.",
         "1 more can only be seen by root: sudo mlflow-onprem plan",
     ]
-    assert render.plan_text(Plan((), 3)) == "Nothing to change: 3 resources are as wanted."
+    assert render.plan_text(Plan((), 3)) == "No changes: 3 resources match the configuration."
 
 
 def test_a_verdict_as_json_is_pinned() -> None:
@@ -257,7 +257,7 @@ def test_a_verdict_as_json_is_pinned() -> None:
 
 
 def test_a_failure_says_what_its_last_lines_what_else_and_what_next() -> None:
-    failed = ResourceFailed("service:mlflow.service", OnPremError("it died", "mend it", "line one\nline two"), ["file:/x: full"])
+    failed = ResourceFailed("service:mlflow.service", OnPremError("it died", "fix it", "line one\nline two"), ["file:/x: full"])
     assert error_text(failed).splitlines() == [
         "error: service:mlflow.service: it died",
         "",
@@ -265,12 +265,12 @@ def test_a_failure_says_what_its_last_lines_what_else_and_what_next() -> None:
         "    line two",
         "",
         "also failed: file:/x: full",
-        "what next: mend it",
+        "what next: fix it",
     ]
     assert error_json(failed) == {
         "error": {
             "message": "service:mlflow.service: it died",
-            "hint": "mend it",
+            "hint": "fix it",
             "output": "line one\nline two",
             "resource": "service:mlflow.service",
         }

@@ -87,7 +87,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     host = FakeHost()
     host.put("/etc/os-release", 'VERSION_CODENAME=bookworm\nPRETTY_NAME="Debian"\n')
     host.put("/proc/meminfo", "MemTotal: 8000000 kB\n")
-    host.put(credentials.PATH, credentials.serialize(credentials.invent()).reveal(), 0o600)
+    host.put(credentials.PATH, credentials.serialize(credentials.generate()).reveal(), 0o600)
     host.programs |= {
         "uname": _says("x86_64\n"),
         "hostname": _says("10.0.0.7 fd00::7 \n"),

@@ -154,14 +154,14 @@ def test_a_wrong_variable_is_named_beside_its_setting(tmp_path: Path) -> None:
     assert "mlflow.port (MLFLOW_ONPREM_MLFLOW__PORT)" in refusal(tmp_path, "", {"MLFLOW_ONPREM_MLFLOW__PORT": "high"}).message
 
 
-def test_the_hint_names_what_is_to_be_mended(tmp_path: Path) -> None:
+def test_the_hint_names_what_is_to_be_fixed(tmp_path: Path) -> None:
     """The file, the variable, or both where they do not go together."""
     high = {"MLFLOW_ONPREM_MLFLOW__PORT": "high"}
     assert refusal(tmp_path, "", high).hint == "correct or unset MLFLOW_ONPREM_MLFLOW__PORT"
-    assert refusal(tmp_path, "[minio]\nport = 0").hint.startswith(f"mend {tmp_path}/config.toml (`mlflow-onprem config init --config ./")
+    assert refusal(tmp_path, "[minio]\nport = 0").hint.startswith(f"fix {tmp_path}/config.toml (`mlflow-onprem config init --config ./")
     for text, port in (("[minio]\nport = 0", "high"), ("[minio]\nport = 5001", "5001")):
         hint = refusal(tmp_path, text, {"MLFLOW_ONPREM_MLFLOW__PORT": port}).hint
-        assert hint.startswith("mend "), hint
+        assert hint.startswith("fix "), hint
         assert hint.endswith("; correct or unset MLFLOW_ONPREM_MLFLOW__PORT"), hint
 
 

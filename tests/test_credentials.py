@@ -1,4 +1,4 @@
-"""The file with every secret: invented once, read back, refused when damaged."""
+"""The file with every secret: generated once, read back, refused when damaged."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.fakes import FakeHost
 
 
 def test_what_is_written_is_what_is_read() -> None:
-    invented = credentials.invent()
-    assert credentials.parse(credentials.serialize(invented).reveal()) == invented
+    generated = credentials.generate()
+    assert credentials.parse(credentials.serialize(generated).reveal()) == generated
     host = FakeHost()
     host.put(credentials.PATH, credentials.serialize(CREDENTIALS).reveal(), 0o600)
     assert credentials.load_or_invent(host) == CREDENTIALS
 
 
 def test_invented_values_are_long_all_different_and_fit_where_they_go() -> None:
-    one, other = credentials.invent(), credentials.invent()
+    one, other = credentials.generate(), credentials.generate()
     secrets = [value.reveal() for each in (one, other) for value in vars(each).values() if isinstance(value, Secret)]
     assert len(set(secrets)) == len(secrets) == 14
     assert all(len(value) >= 24 for value in secrets)

@@ -177,7 +177,7 @@ class Box(Base):
         if self.gate is not None:
             assert self.gate.wait(10)
         if self.fails:
-            raise OnPremError("it broke", "mend it", "last words")
+            raise OnPremError("it broke", "fix it", "last words")
         if not self.stubborn and self.want is not None:
             self.store[self.box] = self.want.value
 
@@ -203,7 +203,7 @@ def test_a_failing_list_stops_the_ones_beside_it_after_what_they_have_in_hand() 
     with pytest.raises(ResourceFailed) as caught:
         engine.converge(FakeHost(), stack, watch)
     assert store == {"slow": "new"}
-    assert (caught.value.resource, caught.value.hint, caught.value.output) == ("box:bad", "mend it", "last words")
+    assert (caught.value.resource, caught.value.hint, caught.value.output) == ("box:bad", "fix it", "last words")
     assert str(caught.value) == "box:bad: it broke"
     assert [(each.kind, each.resource) for each in watch.events if each.kind != "start"] == [("failed", "box:bad"), ("settled", "box:slow")]
 
@@ -233,7 +233,7 @@ def test_a_state_that_cannot_be_told_is_a_change_in_a_plan_and_a_failure_when_it
     asleep = Box("b", store={"b": "asleep"})
     [change] = engine.plan(FakeHost(), Stack(first=(asleep,))).changes
     assert (change.action, change.why) == ("unknown", "it is asleep")
-    with pytest.raises(ResourceFailed, match="cannot be told: it is asleep"):
+    with pytest.raises(ResourceFailed, match="cannot determine its state: it is asleep"):
         engine.converge(FakeHost(), Stack(first=(asleep,)))
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from mlflow_onprem.core.errors import Refused
 from mlflow_onprem.core.host import Result
+from mlflow_onprem.settings.config import Config
 from mlflow_onprem.stack import kernel, unit_trial
 from mlflow_onprem.system import exit_status
 from mlflow_onprem.system.exit_status import ELSEWHERE, INSTALL, NESTING, STEPS, explain
@@ -105,7 +106,7 @@ def assembly(*, running: bool, private_users: bool = True) -> Any:
     """What the trial looks at."""
     systemd = SimpleNamespace(status=lambda _: SimpleNamespace(running=running))
     return SimpleNamespace(
-        config=SimpleNamespace(minio=SimpleNamespace(mode="local")),
+        config=Config(),
         facts=SimpleNamespace(private_users=private_users),
         to=SimpleNamespace(systemd=systemd),
         stack=(),

@@ -78,7 +78,7 @@ def test_a_version_that_is_configured_is_taken_wherever_it_comes_from() -> None:
     ("home", "version", "source"), [("/usr/bin", "3.12", "/usr/bin/python3.12"), (f"{pythons.FETCHED}/cpython/bin", "3.11", "uv")]
 )
 def test_a_host_keeps_what_it_has(home: str, version: str, source: str) -> None:
-    """The default changed from 3.11 to auto: no environment is made anew for it, and a network that comes or goes changes nothing."""
+    """The default changed from 3.11 to auto: no environment is rebuilt for it, and a network that comes or goes changes nothing."""
     host = machine("3.10", "3.12", own="3.10")
     host.put(f"{pythons.CURRENT}/pyvenv.cfg", f"home = {home}\nimplementation = CPython\nversion_info = {version}.7\n")
     host.put(f"{home}/python{version}", "", 0o755)

@@ -76,7 +76,7 @@ def test_killed_while_it_brings_files_the_host_still_counts_as_bare(host: LocalH
 
 
 def test_a_host_with_a_stack_takes_the_secrets_of_the_data_and_keeps_its_own(host: LocalHost) -> None:
-    here, there = credentials.invent(), credentials.invent()
+    here, there = credentials.generate(), credentials.generate()
     there = dataclasses.replace(there, mlflow_admin="boss")
     text = credentials.serialize(here).reveal().encode()
     host.local(credentials.PATH).write_bytes(text)

@@ -195,14 +195,14 @@ def raises(world: World, backup: str, raising: Callable[[], BaseException], **op
 def test_interrupted_while_it_rolls_back_the_same_command_goes_on_rolling_back(make: Make, second: str) -> None:
     """The restored stack is not healthy; the way back is interrupted at every act."""
     world, backup = make()
-    world.sick = True
+    world.unhealthy = True
     with pytest.raises(RolledBack, match="made up; this host is as it was before"):
         restore(world, backup)
     first = world.points.index("before ask")
     raising = {"kill": Crashed, "fail": FAILURES[0], "ctrl-c": FAILURES[1]}[second]
     for at in range(first + 2, len(world.points) + 1):
         world, backup = make()
-        before, world.sick = Before.of(world), True
+        before, world.unhealthy = Before.of(world), True
         with pytest.raises((Crashed, HalfDone, RolledBack, OnPremError, KeyboardInterrupt)) as failed:
             restore(world.armed(at, raising), backup)
         if isinstance(failed.value, HalfDone):
@@ -264,7 +264,7 @@ def test_what_was_here_is_in_the_backup_that_it_names(make: Make) -> None:
 
 def test_with_skip_backup_it_says_what_does_not_come_back(make: Make) -> None:
     world, backup = make()
-    world.sick = True
+    world.unhealthy = True
     with pytest.raises(RolledBack, match="but for objects that were overwritten"):
         restore(world, backup, with_rescue=False)
 

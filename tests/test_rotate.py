@@ -38,7 +38,7 @@ def values(found: Credentials) -> dict[str, str]:
 
 
 def begun(*scope: str) -> Credentials:
-    return credentials_module.begin(CREDENTIALS, scope or EVERYTHING, credentials_module.invent())
+    return credentials_module.begin(CREDENTIALS, scope or EVERYTHING, credentials_module.generate())
 
 
 def steps(found: Credentials) -> list[Credentials]:
@@ -82,7 +82,7 @@ def test_what_is_in_use_is_accepted_at_every_step() -> None:
 @pytest.mark.parametrize("failing", [Stage.PENDING, Stage.CURRENT])
 def test_turning_back_ends_with_the_values_there_were(failing: Stage) -> None:
     found = next(each for each in steps(begun()) if each.rotation and each.rotation.stage is failing)
-    back = steps(credentials_module.turn_back(found))
+    back = steps(credentials_module.roll_back(found))
     assert values(back[-1]) == values(CREDENTIALS)
     assert Stage.ROOT not in [each.rotation.stage for each in back if each.rotation]
     assert all(each.rotation.back for each in back if each.rotation)
@@ -90,7 +90,7 @@ def test_turning_back_ends_with_the_values_there_were(failing: Stage) -> None:
 
 
 def test_every_step_is_read_back_as_it_was_written() -> None:
-    for each in [*steps(begun()), *steps(credentials_module.turn_back(begun()))]:
+    for each in [*steps(begun()), *steps(credentials_module.roll_back(begun()))]:
         assert credentials_module.parse(credentials_module.serialize(each).reveal()) == each
 
 
@@ -230,7 +230,7 @@ def test_turned_back_after_any_step_the_old_values_are_in_use(tmp_path: Path, mo
             made.converge(made.config(), found)
             found = credentials_module.advance(found)
         made.converge(made.config(), found)
-        last = finish(made, credentials_module.turn_back(found))
+        last = finish(made, credentials_module.roll_back(found))
         assert values(last) == values(CREDENTIALS)
         assert set(made.data.keys) == {CREDENTIALS.s3_access_key}
         assert accounts.password == CREDENTIALS.mlflow_admin_password
@@ -251,7 +251,7 @@ def test_killed_anywhere_and_then_turned_back(tmp_path: Path, monkeypatch: pytes
         except Crashed:
             crashed = True
         made.host.revive()
-        last = finish(made, credentials_module.turn_back(on_disk(made)))
+        last = finish(made, credentials_module.roll_back(on_disk(made)))
         assert values(last) == values(CREDENTIALS)
         assert (made.on_old_inputs(), set(made.data.keys)) == ([], {CREDENTIALS.s3_access_key})
         assert accounts.password == CREDENTIALS.mlflow_admin_password

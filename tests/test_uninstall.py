@@ -149,7 +149,7 @@ def test_of_external_services_only_what_was_made_there_goes(tmp_path: Path) -> N
     assert not [name for name in goes if name.startswith(("bucket:", "database:"))]
     goes, stays = removal(tmp_path / "purge", purge=True, values=EXTERNAL)
     assert "bucket:mlflow" in goes
-    assert "database:tracking" not in goes, "its owner's gift"
+    assert "database:tracking" not in goes, "its owner's provided"
     assert "its owner has to drop it" in stays
 
 
@@ -158,7 +158,7 @@ def test_a_shared_folder_goes_only_when_it_is_empty() -> None:
     host.mkdir("/opt/ours", mode=0o755, owner="root", group="root")
     host.put("/opt/ours/cli", "somebody needs it")
     state = DirectoryState(Mode(0o755), "root", "root")
-    assert Directory("/opt/ours", None, shared=True).observe(host) is None, "as wanted: nothing of ours is there"
+    assert Directory("/opt/ours", None, shared=True).observe(host) is None, "unchanged: nothing of ours is there"
     assert Directory("/opt/ours", None).observe(host) == state
     host.remove("/opt/ours/cli")
     assert Directory("/opt/ours", None, shared=True).observe(host) == state

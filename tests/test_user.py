@@ -306,7 +306,7 @@ def test_this_host_reaches_its_own_mlflow(bind: str, url: str) -> None:
 
 def test_the_password_goes_only_to_a_running_mlflow() -> None:
     host = FakeHost()
-    host.put(credentials.PATH, credentials.serialize(credentials.invent()).reveal(), 0o600)
+    host.put(credentials.PATH, credentials.serialize(credentials.generate()).reveal(), 0o600)
     states = iter(["inactive", "active", "reloading"])
     host.programs["systemctl"] = lambda _: _shown(next(states))
     with pytest.raises(OnPremError, match="MLflow is not running"):

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 #: The programs' own text: messages, help, docstrings and comments, and with them the output that pages quote. True once that text is rewritten.
-PACKAGE = False
+PACKAGE = True
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")]
 SOURCES = [*ROOT.glob("mlflow_onprem/**/*.py"), *ROOT.glob("server/**/*.py"), *ROOT.glob("sandbox/**/*.py")]
 TEXTS = [ROOT / "bootstrap", ROOT / "config.example.toml", *ROOT.glob("units/*"), *ROOT.glob("mlflow_onprem/*.sh")]

@@ -71,7 +71,7 @@ def create(work: Workplace, watch: Watch = lambda _: None) -> Created:
 
 
 def steps() -> tuple[Step[_Making], ...]:
-    """Without a journal: nothing in use is changed, so what was cut off is removed by the next one, which begins anew."""
+    """Without a journal: nothing in use is changed, so what was interrupted is removed by the next one, which begins anew."""
     return (
         Step("look", tidy),
         Step("copy objects", copy_before),
@@ -214,7 +214,7 @@ def publish(run: _Making) -> None:
 
 
 def sample(work: Workplace, database: str) -> dict[str, Any]:
-    """Some runs with their values, for a proof to look at through MLflow's own door."""
+    """Some runs with their values, for a proof to look at through MLflow's own API."""
     query = work.server.sql.query
     count = query(database, "SELECT count(*) FROM runs WHERE lifecycle_stage = 'active'")[0][0]
     chosen = "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active' ORDER BY md5(run_uuid) LIMIT {limit}"

@@ -138,7 +138,7 @@ class Server:
         return self.exists(aside_name(database)) and not self.exists(fresh_name(database))
 
     def forget(self, databases: Sequence[str]) -> None:
-        """Drop what lies beside the databases in use."""
+        """Drop what is beside the databases in use."""
         for name in databases:
             self.drop(aside_name(name))
             self.drop(fresh_name(name))

@@ -42,7 +42,7 @@ class Sealer:
     def __init__(self, keys: Keys) -> None:
         from pyrage import x25519
 
-        self.header = passphrase.invent() if keys.passphrase is not None else None
+        self.header = passphrase.generate() if keys.passphrase is not None else None
         if keys.passphrase is not None and self.header is not None:
             self._recipient = passphrase.identity(keys.passphrase, self.header).to_public()
             return

@@ -21,7 +21,7 @@ def hold(what: str, *, wait: float = 0, recovering: bool = False) -> Iterator[No
     """Hold it while `what` (named to whoever finds it taken) is done; the kernel lets go when the process dies.
 
     Waits up to `wait` seconds. Raises Refused where it stays taken, for anyone but root, and, but for whoever is `recovering` from it, after an
-    upgrade that was cut off: it may yet put the databases back as they were.
+    upgrade that was interrupted: it may yet put the databases back as they were.
     """
     require_root()
     with contextlib.ExitStack() as stack:
@@ -30,7 +30,7 @@ def hold(what: str, *, wait: float = 0, recovering: bool = False) -> Iterator[No
         except Taken as holder:
             raise Refused(f"another command works on backups or stored data ({holder})", "wait until it is done") from None
         if not recovering and UPGRADE.exists():
-            raise Refused("an upgrade was cut off and waits for an end", "finish or undo it first: sudo mlflow-onprem upgrade (or install)")
+            raise Refused("an upgrade was interrupted and waits for an end", "finish or undo it first: sudo mlflow-onprem upgrade (or install)")
         yield
 
 

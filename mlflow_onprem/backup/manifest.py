@@ -30,7 +30,7 @@ class Part(BaseModel):
 
 
 class FilePart(Part):
-    """One file of the backup as it lies there, `size` in bytes."""
+    """One file of the backup as it is there, `size` in bytes."""
 
     size: int
     sha256: str
@@ -39,7 +39,7 @@ class FilePart(Part):
 class ObjectsPart(Part):
     """All artifacts; `new_` are those that this backup had to copy. Sizes in bytes.
 
-    `beside` lie below an object of their folder's name. `against` says what the store's listing was compared with: its own disk, or names that the
+    `beside` are below an object of their folder's name. `against` says what the store's listing was compared with: its own disk, or names that the
     database knows; empty in backups of releases that trusted the listing alone.
     """
 
@@ -93,7 +93,7 @@ def new_id(now: datetime) -> str:
 
 
 def name(backup: str, file: str) -> str:
-    """Where a backup's own file lies in the repository."""
+    """Where a backup's own file is in the repository."""
     return f"{FOLDER}{backup}/{file}"
 
 
@@ -114,7 +114,7 @@ def read(repository: Repository, backup: str) -> Manifest:
 class Every:
     """What a repository holds, oldest first: whole backups; IDs of unfinished ones (no manifest); IDs of those whose manifest cannot be read here.
 
-    Only unfinished ones may be removed without being asked: an unreadable one may be of a later release, or need no more than its manifest mended.
+    Only unfinished ones may be removed without being asked: an unreadable one may be of a later release, or need no more than its manifest repaired.
     """
 
     whole: tuple[Manifest, ...]

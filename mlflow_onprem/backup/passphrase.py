@@ -25,7 +25,7 @@ LETTERS = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 PREFIX = "age-secret-key-"
 
 
-def invent() -> bytes:
+def generate() -> bytes:
     """What a new backup writes down: the parameters and a salt."""
     return (json.dumps({"kdf": "scrypt", **COST, "salt": secrets.token_hex(16)}) + "\n").encode()
 

@@ -115,7 +115,7 @@ def verified_text(found: Verified) -> str:
     each = found.proof
     return (
         f"{text}\nproven: restored into a disposable host in {each.seconds:.0f} s; the same {each.rows} rows in {each.tables} tables, "
-        f"{each.runs} runs through MLflow's own door with their metrics, {each.artifacts} artifacts ({size(each.artifact_bytes)}) byte for byte"
+        f"{each.runs} runs through MLflow's own API with their metrics, {each.artifacts} artifacts ({size(each.artifact_bytes)}) byte for byte"
     )
 
 

@@ -1,4 +1,4 @@
-"""Where backups lie: a folder, or a prefix in another S3 store. Both hold the same names."""
+"""Where backups are kept: a folder, or a prefix in another S3 store. Both hold the same names."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Folder:
             raise Missing(name, self.path) from None
 
     def store(self, source: Source, size: int) -> str:
-        """Put content into the pool and return its sha256. What may lie there of a run that died is replaced."""
+        """Put content into the pool and return its sha256. What may be there of a run that died is replaced."""
         digest = hashlib.sha256()
         with _explained(self.path):
             pool = self._at(POOL)
@@ -216,10 +216,10 @@ def _explained(path: str) -> Iterator[None]:
         raise
     except OSError as failed:
         hints = {
-            errno.ENOSPC: "the disk is full: free some space or name a larger one with --to; the next run goes on from here",
+            errno.ENOSPC: "the disk is full: free some space or name a larger one with --to; the next run resumes from here",
             errno.EDQUOT: "the quota is used up: free some space or name another place with --to",
             errno.EROFS: "that filesystem is mounted read-only: remount it writable, or name another place with --to",
             errno.EACCES: "run it with sudo",
         }
-        hint = hints.get(failed.errno or 0, "mend that, then run the same command again")
+        hint = hints.get(failed.errno or 0, "fix that, then run the same command again")
         raise OnPremError(f"{failed.filename or path}: {failed.strerror}", hint) from failed

@@ -34,7 +34,7 @@ def make(*, verbose: bool) -> Progress:
 
 def line(event: Event) -> str:
     """One settled resource in words."""
-    what = "failed" if event.kind == "failed" else WORDS[event.change.action] if event.change else "as wanted"
+    what = "failed" if event.kind == "failed" else WORDS[event.change.action] if event.change else "unchanged"
     return f"{event.lane:<18} {event.resource} {what} ({event.seconds:.1f} s)"
 
 

@@ -69,7 +69,7 @@ def session(config: str | None, *, alone: bool = False, data: str | None = None,
     """Read the configuration, take the locks, and close everything at the end.
 
     `alone`: hold the lock of all verbs that change the host. `data`: hold the lock on stored data, under that name, after waiting up to `wait`
-    seconds; `recovering`: also while an upgrade that was cut off waits for an end.
+    seconds; `recovering`: also while an upgrade that was interrupted waits for an end.
     Raises ConfigError, Refused (a lock is taken, or this is not root).
     """
     from mlflow_onprem.settings.config_file import load

@@ -21,7 +21,7 @@ def uninstall(
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> int:
-    """Take back everything that install did. Bucket, database and passwords stay, so that install brings all of it back."""
+    """Remove everything that install did. Bucket, database and passwords stay, so that install brings all of it back."""
     from mlflow_onprem.uninstall import command, render
 
     with session(config, alone=True) as run:

@@ -67,7 +67,7 @@ def _upgrade(config: str | None, as_json: bool, verbose: bool, no_backup: bool) 
 
 
 def recover(run: Session, shown: Progress) -> None:
-    """For install: finish or undo an upgrade that was cut off."""
+    """For install: finish or undo an upgrade that was interrupted."""
     from mlflow_onprem.upgrade import state
 
     if state.read(run.host) is None:

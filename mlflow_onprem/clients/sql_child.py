@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _again(connections: dict[str, psycopg.Connection], parameters: dict[str, str], request: Request) -> list[Any]:
-    """A connection that the server's restart cut is made anew, unless it was within a transaction: what went before is lost then."""
+    """A connection that the server's restart cut is rebuilt, unless it was within a transaction: what went before is lost then."""
     used = connections.get(request["database"])
     outside = used is not None and used.info.transaction_status == TransactionStatus.IDLE
     try:

@@ -1,7 +1,7 @@
 """What an object store keeps on its own disk, read without asking the store.
 
 MinIO keeps each object in a folder of its name, with its data in `xl.meta` there or beside it. An object `a` and an object `a/b` both have
-their place, and every listing ends at `a`: what lies below it can be read by name, and nothing in S3's protocol tells the names. The disk does.
+their place, and every listing ends at `a`: what is below it can be read by name, and nothing in S3's protocol tells the names. The disk does.
 """
 
 from __future__ import annotations

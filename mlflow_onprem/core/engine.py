@@ -91,10 +91,10 @@ def plan(host: Host, stack: Stack) -> Plan:
 
 
 def converge(host: Host, stack: Stack, watch: Watch = lambda _: None, stop: threading.Event | None = None) -> Report:
-    """Make every resource as wanted. Where one fails, the lists beside it finish what they have in hand and stop.
+    """Bring every resource to its wanted state. Where one fails, the lists beside it finish what they have in hand and stop.
 
     `stop` is set from outside to end after what is in hand.
-    Raises ResourceFailed with the first failure, Interrupted where `stop` was set; running again goes on from there.
+    Raises ResourceFailed with the first failure, Interrupted where `stop` was set; running again resumes from there.
     """
     started = time.monotonic()
     stop = stop or threading.Event()
@@ -158,12 +158,12 @@ def _settle(host: Host, resource: Resource) -> Change | None:
     if change is None:
         return None
     if isinstance(have, Unknown):
-        raise NotConverged(f"its state cannot be told: {have.why}", "run `mlflow-onprem doctor`, mend what it names, then run this again")
+        raise NotConverged(f"cannot determine its state: {have.why}", "run `mlflow-onprem doctor`, fix what it reports, then run this again")
     resource.apply(host, have)
     _, still = _look(host, resource)
     if still is not None:
         differing = ", ".join(f"{name}: {each.have} instead of {each.want}" for name, each in still.fields.items()) or still.why or still.action
-        raise NotConverged(f"was applied and is still not as wanted ({differing})", "something else on this host may be changing it back")
+        raise NotConverged(f"was applied, but the host still differs ({differing})", "something else on this host may be changing it back")
     return change
 
 

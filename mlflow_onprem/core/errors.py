@@ -113,7 +113,7 @@ class HalfDone(OnPremError):
 
 
 class NotConverged(OnPremError):
-    """A resource was applied and is still not as wanted."""
+    """A resource was applied, but the host still differs."""
 
 
 class Unhealthy(OnPremError):
@@ -126,7 +126,7 @@ class ResourceFailed(OnPremError):
     """One resource could not be applied; names it, keeps the cause's output and hint."""
 
     def __init__(self, resource: str, cause: OnPremError, also: Sequence[str] = ()) -> None:
-        hint = cause.hint or "mend what it says, then run the same command again: it goes on from here"
+        hint = cause.hint or "fix the cause above, then run the same command again: it resumes from here"
         super().__init__(f"{resource}: {cause.message}", hint, cause.output)
         self.resource = resource
         self.cause = cause

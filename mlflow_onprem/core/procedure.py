@@ -79,7 +79,7 @@ class Record(Generic[J]):
 
 
 def read(host: Host, path: str, kind: type[J], hint: str) -> J | None:
-    """The journal of a run that was cut off, or None. Raises OnPremError with `hint` for a damaged one."""
+    """The journal of a run that was interrupted, or None. Raises OnPremError with `hint` for a damaged one."""
     content = host.read(path)
     if content is None:
         return None

@@ -17,7 +17,7 @@ ABSENT = "absent"
 
 @dataclass(frozen=True)
 class Unknown:
-    """A third answer beside "it is so" and "it is absent": it cannot be told now.
+    """A third answer beside "it is so" and "it is absent": it cannot be determined now.
 
     `hidden` is True where only the user's rights are missing: then nothing is known to change.
     """
@@ -107,7 +107,7 @@ class Change:
 
 
 def compare(resource: Resource, have: Any) -> Change | None:
-    """None where the resource is as wanted, otherwise the change, field by field."""
+    """None where the resource is unchanged, otherwise the change, field by field."""
     want = resource.want
     if isinstance(have, Unknown):
         return Change(resource.name, "hidden" if have.hidden else "unknown", {}, have.why)

@@ -1,4 +1,4 @@
-"""`doctor`: a client's day through the door that clients use, the doors that must be shut, and the host under it."""
+"""`doctor`: what a client does all day, what must not be exposed, and the host under it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Doors that must be shut: the store's default account, other names for the server, callers without an account, ports on the network."""
+"""What must not be exposed: the store's default account, other names for the server, callers without an account, ports on the network."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def store_version(version: str, config: MinioSection) -> Finding:
         return ok("object store's version", version)
     return warning(
         "object store's version",
-        f"{version or 'unknown'}: MinIO is archived, and its known holes (CVE-2026-97731 and others) are not mended in it",
+        f"{version or 'unknown'}: MinIO is archived, and its known holes (CVE-2026-97731 and others) are not fixed in it",
         "whoever may write one object may read all; as long as only this host reaches the store, MLflow stands before it",
         f"{change} in [minio] of /etc/mlflow-onprem/config.toml (the data stays), then `sudo mlflow-onprem install`",
     )
@@ -216,7 +216,7 @@ def postgres_version(host: Host, version: int) -> Finding:
         return warning(
             "PostgreSQL's version",
             f"{installed} is installed, {offered} is offered",
-            "minor releases mend holes and lost data",
+            "minor releases fix vulnerabilities and data loss",
             f"sudo apt-get install --only-upgrade {package}",
         )
     return ok("PostgreSQL's version", installed or "not from a package")

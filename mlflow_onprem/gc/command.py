@@ -105,5 +105,5 @@ def _ask(host: LocalHost, request: str) -> Iterator[Answer]:
     code = child.wait()
     reader.join()
     if code:
-        hint = "what was removed stays removed; mend what it says (`mlflow-onprem status`), then run the same command again: it goes on"
+        hint = "what was removed stays removed; fix the cause above (`mlflow-onprem status`), then run the same command again: it goes on"
         raise CommandFailed(f"{PYTHON} -m {MODULE}", code, "".join(said[-TAIL_LINES:]).strip(), hint)

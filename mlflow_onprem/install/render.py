@@ -51,7 +51,7 @@ def planned_text(planned: Planned) -> str:
 
 def installed_text(report: Report, verdicts: Sequence[Verdict], then: Sequence[str], less: Sequence[str]) -> str:
     """The three ports, how much was changed, what comes next, and what this host lacks (`less`)."""
-    changed = f"{len(report.changed)} changed, {report.unchanged} as wanted, in {report.seconds:.1f} s"
+    changed = f"{len(report.changed)} changed, {report.unchanged} unchanged, in {report.seconds:.1f} s"
     return "\n".join([status_text(verdicts), "", changed, *then, *(f"warning: {each}" for each in less)])
 
 
@@ -72,9 +72,9 @@ def plan_text(plan: Plan) -> str:
         lines += _change_lines(change)
     total = len(plan.changes)
     if total:
-        lines += ["", f"{total} to change, {plan.unchanged} as wanted. Nothing was changed; `sudo mlflow-onprem install` does it."]
+        lines += ["", f"{total} to change, {plan.unchanged} unchanged. No change was made; `sudo mlflow-onprem install` makes them."]
     else:
-        lines.append(f"Nothing to change: {plan.unchanged} resources are as wanted.")
+        lines.append(f"No changes: {plan.unchanged} resources match the configuration.")
     if plan.hidden:
         lines.append(f"{len(plan.hidden)} more can only be seen by root: sudo mlflow-onprem plan")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ def before_text(adoption: Adoption) -> str:
 
 def after_text(adoption: Adoption, warnings: tuple[str, ...]) -> list[str]:
     """Below what install says."""
-    head = f"The stack that was built by hand is taken over; what it was lies in {adoption.folder}. Note:"
+    head = f"The stack that was built by hand is taken over; what it was is kept in {adoption.folder}. Note:"
     return [
         "",
         head,

@@ -1,4 +1,4 @@
-"""What becomes of a stack that was built by hand: copied, stopped, its files given to their services, its doors closed, its artifacts found again."""
+"""What becomes of a stack that was built by hand: copied, stopped, its files given to their services, its artifacts found again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MARK = "# closed by mlflow-onprem, which found it open to everybody: "
 
 @dataclass(frozen=True)
 class CopyState:
-    """A dump and a copy of what is replaced lie there."""
+    """A dump and a copy of what is replaced are there."""
 
     holds: str
 
@@ -59,7 +59,7 @@ class Copy(Base):
             dump = f"{self.folder}/{each}.dump"
             host.write(dump, b"", mode=0o600, owner="postgres", group="postgres")
             argv = ["pg_dump", "--format=custom", f"--port={self.port}", "--lock-wait-timeout=60s", f"--file={dump}", each]
-            host.run(argv, user="postgres", timeout=86_400, hint="nothing was changed yet; mend what it says, then run this again")
+            host.run(argv, user="postgres", timeout=86_400, hint="nothing was changed yet; fix the cause above, then run this again")
         note = json.dumps({"folder": self.folder, "warnings": self.warnings, **json.loads(self.found), "done": False})
         host.write(NOTE, f"{note}\n".encode(), mode=0o600, owner="root", group="root")
 

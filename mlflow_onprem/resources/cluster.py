@@ -1,4 +1,4 @@
-"""PostgreSQL's cluster: made where it is missing, started at boot, and its administrator let in. Never made anew over data."""
+"""PostgreSQL's cluster: made where it is missing, started at boot, and its administrator let in. Never rebuilt over data."""
 
 from __future__ import annotations
 

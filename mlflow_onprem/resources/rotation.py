@@ -1,4 +1,4 @@
-"""What a rotation wants of a running MLflow: the administrator's new password, and nothing left in the database that an older key closed."""
+"""What a rotation wants of a running MLflow: the administrator's new password, and nothing left in the database that an older key encrypted."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class ClosedState:
 
 @dataclass(frozen=True)
 class Closed(Base):
-    """The gateway's and the webhooks' secrets, all closed with the key in use, so that the older one can go."""
+    """The gateway's and the webhooks' secrets, all encrypted with the key in use, so that the older one can go."""
 
     sql: Sql
     database: str

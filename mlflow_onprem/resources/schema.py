@@ -118,7 +118,7 @@ class Schema(Base):
         if self.want is None:
             raise OnPremError("tables are removed with their database, not by themselves")
         self.check_may_change(have)
-        hint = "nothing is lost: a migration is one transaction. Mend what it says, then run this again"
+        hint = "nothing is lost: a migration is one transaction. Fix the cause above, then run this again"
         self._run(host, [], timeout=86_400, hint=hint)
 
     def _run(self, host: Host, options: list[str], *, timeout: float, hint: str = "") -> str:

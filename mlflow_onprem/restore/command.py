@@ -92,11 +92,11 @@ def restore(
 
 
 def _is_undo(journal: Journal, list_: tuple[Step[Restoring], ...], backup: str) -> bool:
-    """Whether the one that was cut off is to be undone. Raises Refused where another backup is named than those it is about."""
+    """Whether the one that was interrupted is to be undone. Raises Refused where another backup is named than those it is about."""
     finish = f"sudo mlflow-onprem restore {journal.id}"
     if backup not in (journal.id, journal.rescue):
         ways = f"finish it: {finish}" + (f"; or undo it: sudo mlflow-onprem restore {journal.rescue}" if journal.rescue else "")
-        raise Refused(f"a restore of backup {journal.id} was cut off", ways)
+        raise Refused(f"a restore of backup {journal.id} was interrupted", ways)
     if backup == journal.id:
         return journal.undo
     if procedure.committed(list_, journal):

@@ -43,7 +43,7 @@ class Journal(procedure.Journal):
 
 
 def read_journal(host: Host) -> Journal | None:
-    """The restore that was cut off, or None. Raises OnPremError for a damaged one."""
+    """The restore that was interrupted, or None. Raises OnPremError for a damaged one."""
     return procedure.read(host, JOURNAL, Journal, f"look into it; to begin anew: rm -r {FOLDER}")
 
 

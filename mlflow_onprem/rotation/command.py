@@ -20,7 +20,7 @@ from mlflow_onprem.stack import health, inputs
 from mlflow_onprem.stack.assembly import Assembly, assemble
 from mlflow_onprem.system.local_host import LocalHost
 
-AGAIN = "run `sudo mlflow-onprem rotate-credentials` again (or install): it goes on from there"
+AGAIN = "run `sudo mlflow-onprem rotate-credentials` again (or install): it resumes from there"
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Rotator:
                 if back or stage not in (Stage.PENDING, Stage.CURRENT):
                     raise _half_way(failed, back=back, since=failure) from failed
                 failure = failed
-                credentials = credentials_module.turn_back(credentials)
+                credentials = credentials_module.roll_back(credentials)
             else:
                 credentials = credentials_module.advance(credentials)
         self._converge(credentials)
@@ -137,9 +137,9 @@ class Rotator:
         return dataclasses.replace(found, postgres_password=new.postgres_password) if new_counts and not old_counts else found
 
     def _new_values(self, found: Credentials, scope: Iterable[str]) -> tuple[Credentials, list[tuple[str, str]]]:
-        """Invented values, for services that are not ours those of the user's files; and the groups that have nothing to change to."""
+        """Generated values, for services that are not ours those of the user's files; and the groups that have nothing to change to."""
         external = inputs.read(self.host, self.config)
-        new, skipped = external.adopted(credentials_module.invent()), []
+        new, skipped = external.adopted(credentials_module.generate()), []
         for group in scope:
             fields = [name for each in GROUPS[group].values() for name in each]
             if group == credentials_module.ROOT and isinstance(topology.store(self.config.minio), ExternalStore):
@@ -167,7 +167,7 @@ def _taken_back(failed: OnPremError) -> TakenBack:
 
 def _half_way(failed: OnPremError, *, back: bool, since: OnPremError | None) -> OnPremError:
     if back:
-        first = f" It was being taken back because: {since.message}" if since is not None else ""
+        first = f" It was being rolled back because: {since.message}" if since is not None else ""
         failed.message = f"{failed.message}. The old secrets work; not all new ones are withdrawn yet.{first}"
     else:
         failed.message = f"{failed.message}. The new secrets are in use and work; not all old ones are withdrawn yet"

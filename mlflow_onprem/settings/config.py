@@ -201,7 +201,7 @@ def backup_place(text: str) -> str:
 
 
 class BackupSection(Section):
-    """[backup]: where copies lie, when they are made, how many are kept."""
+    """[backup]: where copies are kept, when they are made, how many are kept."""
 
     to: Annotated[str, AfterValidator(backup_place)] = "/var/backups/mlflow-onprem"
     schedule: Annotated[str, Field(pattern=r"^[A-Za-z0-9*:,./~ -]+$")] | None = None

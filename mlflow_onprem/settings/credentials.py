@@ -1,4 +1,4 @@
-"""Everything secret in the stack: invented once, kept in one file only root may read, and the steps from one generation to the next."""
+"""Everything secret in the stack: generated once, kept in one file only root may read, and the steps from one generation to the next."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Stage(str, Enum):
 
 @dataclass(frozen=True)
 class Rotation:
-    """A rotation under way. `other` is the generation beside the one in use; `back` is True where the rotation is being taken back."""
+    """A rotation under way. `other` is the generation beside the one in use; `back` is True where the rotation is being rolled back."""
 
     stage: Stage
     scope: tuple[str, ...]
@@ -87,7 +87,7 @@ def names(scope: Iterable[str] = tuple(GROUPS)) -> tuple[str, ...]:
     return tuple(name for group in scope for name in GROUPS[group])
 
 
-def invent(dates: Mapping[str, str] | None = None) -> Credentials:
+def generate(dates: Mapping[str, str] | None = None) -> Credentials:
     """New values for everything, of letters and digits where a value may end up in a URL or an ini file."""
     return Credentials(
         minio_root_user=f"root-{_word(8)}",
@@ -130,7 +130,7 @@ def advance(credentials: Credentials) -> Credentials:
     return dataclasses.replace(credentials, rotation=None, dates={name: date for name, date in credentials.dates.items() if name != UNFINISHED})
 
 
-def turn_back(credentials: Credentials) -> Credentials:
+def roll_back(credentials: Credentials) -> Credentials:
     """From a step that failed towards the generation before; the new values are withdrawn. Only while the old ones still work."""
     rotation = credentials.rotation
     assert rotation is not None
@@ -177,7 +177,7 @@ def load_or_invent(host: Host) -> Credentials:
     Raises NotVisible for anyone but root, OnPremError where the file is damaged.
     """
     text = host.read(PATH)
-    return invent() if text is None else parse(text.decode())
+    return generate() if text is None else parse(text.decode())
 
 
 def parse(text: str) -> Credentials:

@@ -117,7 +117,7 @@ def private_users(host: Host) -> bool:
 
 
 def own_locks(host: Host) -> tuple[tuple[str, str], ...]:
-    """Locks that lie on this host beside those of the program: /etc/mlflow-onprem/locks/mlflow-VERSION.txt."""
+    """Locks on this host beside those of the program: /etc/mlflow-onprem/locks/mlflow-VERSION.txt."""
     found = []
     for name in host.listdir(LOCKS):
         version = name.removeprefix("mlflow-").removesuffix(".txt")

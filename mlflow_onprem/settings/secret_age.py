@@ -14,7 +14,7 @@ from mlflow_onprem.settings.topology import ExternalPostgres, ExternalStore
 
 
 def ours(config: Config) -> tuple[str, ...]:
-    """The groups for which new values are invented here; those of services that are not ours come from the user's files."""
+    """The groups for which new values are generated here; those of services that are not ours come from the user's files."""
     theirs = isinstance(topology.store(config.minio), ExternalStore), isinstance(topology.postgres(config), ExternalPostgres)
     not_ours = [*([ROOT, "s3"] if theirs[0] else []), *(["postgres"] if theirs[1] else [])]
     return tuple(group for group in GROUPS if group not in not_ours)

@@ -18,7 +18,7 @@ NOWHERE = ("/", "/nonexistent", "/dev/null", "/run", "/var/run", "")
 
 
 def check(host: Host, assembly: Assembly) -> None:
-    """Raises Refused, with nothing changed yet and the setting that leads on."""
+    """Raises Refused, with nothing changed yet and the setting to change."""
     config = assembly.config
     services = [("mlflow", config.mlflow.user, "user" in config.mlflow.model_fields_set)]
     if isinstance(topology.store(config.minio), LocalStore):

@@ -61,7 +61,7 @@ class Adoption:
 
 
 def look(host: Host, config: Config, facts: Facts, sql: Sql) -> Adoption | None:
-    """What somebody built here by hand, None on a plain host and on one that is ours. Raises Refused where its artifacts lie in another bucket."""
+    """What somebody built here by hand, None on a plain host and on one that is ours. Raises Refused where its artifacts are in another bucket."""
     if not host.is_root:
         return None
     try:
@@ -96,7 +96,7 @@ def look(host: Host, config: Config, facts: Facts, sql: Sql) -> Adoption | None:
     others = _others(config, sql)
     known = [Folder(each["path"], tuple(each["spellings"]), each["prefix"]) for each in note.get("places", [])]
     folders = tuple(known) if note else tuple(each for each in adoption_checks.folders(server, places) if host.stat(each.path) is not None)
-    # What was found at the first look: half-way through, some of it is mended already.
+    # What was found at the first look: half-way through, some of it is fixed already.
     news = (
         *adoption_words.starts(host, ours, sources, folders),
         *adoption_words.warnings(host, config, facts, unit if by_hand else "", foreign, others),
@@ -113,7 +113,7 @@ def told(host: Host, adoption: Adoption) -> tuple[str, ...]:
 
 
 def facts_of(adoption: Adoption, facts: Facts) -> Facts:
-    """A cluster that holds nothing but MLflow is this stack's from now on: its settings and its doors."""
+    """A cluster that holds nothing but MLflow is this stack's from now on: its settings and its access rules."""
     return facts if adoption.others else dataclasses.replace(facts, postgres_shared=False)
 
 

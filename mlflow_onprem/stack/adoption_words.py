@@ -41,7 +41,7 @@ def warnings(host: Host, config: Config, facts: Facts, unit: str, foreign: list[
     """What is another way than before, for those who used it."""
     settings = unit + (host.read(DEFAULTS) or b"").decode(errors="replace")
     if unit and ("minioadmin" in settings or "MINIO_ROOT_USER" not in settings):
-        yield "the object store ran with minioadmin:minioadmin; new passwords are in force now. Whoever used that account has to ask you for a key."
+        yield "the object store ran with minioadmin:minioadmin; new passwords are in use now. Whoever used that account has to ask you for a key."
     if unit and re.search(r"^User=root|^(?!.*User=)", unit, re.MULTILINE):
         yield "the object store ran as root; it runs as minio now, and its data folder belongs to that account."
     hba = (host.read(postgres.cluster_of(facts).hba) or b"").decode(errors="replace")

@@ -73,7 +73,7 @@ class Assembly:
 def assemble(host: LocalHost, config: Config, credentials: Credentials | None = None) -> Assembly:
     """Read what the lists depend on and build them; connects to nothing yet.
 
-    Anyone but root gets lists with invented secrets: those resources show as hidden.
+    Anyone but root gets lists with generated secrets: those resources show as hidden.
     Raises ConfigError, Refused, OnPremError (damaged credentials).
     """
     external = External()
@@ -83,7 +83,7 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
         if credentials is None and found.rotation is None:
             found = external.adopted(found)
     except NotVisible:
-        found = credentials_module.invent(credentials_module.read_dates(host))
+        found = credentials_module.generate(credentials_module.read_dates(host))
     cluster = _cluster(host, config)
     sql = SqlSession(host, *_administrator(config, found.postgres_password, cluster))
     if host.is_root and (cluster is None or host.stat(cluster.pid_file) is not None):

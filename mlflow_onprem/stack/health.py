@@ -31,7 +31,7 @@ DEADLINE = 120.0  # seconds, for the stack to come up
 class Verdict:
     """One service: what systemd says (None for an external one), what its port proves, and how long the proof took.
 
-    `fix` leads on where more is known than that it is down.
+    `fix` is there where more is known than that it is down.
     """
 
     name: str
@@ -163,10 +163,10 @@ def wait(host: Host, systemd: Systemd, asked: Sequence[Probe], deadline: float =
 
     if wait_module.until(healthy, deadline, every=0.2):
         return seen[-1]
-    sick = next(each for each in seen[-1] if not each.healthy)
-    journal = journal_tail(host, sick.unit) if sick.unit else ""
-    hint = f"`mlflow-onprem logs {sick.name}` shows all of it" if sick.unit else "that service is not ours: ask whoever runs it"
-    raise Unhealthy(f"{sick.name} on port {sick.port} is not healthy after {deadline:.0f} s: {sick.detail}", sick.fix or hint, journal)
+    first = next(each for each in seen[-1] if not each.healthy)
+    journal = journal_tail(host, first.unit) if first.unit else ""
+    hint = f"`mlflow-onprem logs {first.name}` shows all of it" if first.unit else "that service is not ours: ask whoever runs it"
+    raise Unhealthy(f"{first.name} on port {first.port} is not healthy after {deadline:.0f} s: {first.detail}", first.fix or hint, journal)
 
 
 def _ask(systemd: Systemd | None, probe: Probe) -> Verdict:

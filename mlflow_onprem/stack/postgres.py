@@ -63,7 +63,7 @@ def resources(
     """The whole list, in order; for an external server only what its role may make there: the databases."""
     sql, user = topology.postgres(config), config.postgres.user
     if isinstance(sql, ExternalPostgres):
-        # The tracking database is its owner's gift; the accounts' own one is made beside it where the role may.
+        # An external tracking database must already exist; the accounts' own one is made beside it where the role may.
         return _new_password(credentials, sql, to) + tuple(
             Database(to.sql, name, DatabaseState(owner=sql.role), holds_data=True, maintenance=sql.database, ours=False) for name in sql.databases
         )

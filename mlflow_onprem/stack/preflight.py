@@ -136,7 +136,7 @@ def _check_places(host: Host, assembly: Assembly) -> None:
         while not host.local(str(folder)).exists():
             folder = folder.parent
         if host.run(["stat", "-f", "-c", "%T", str(folder)]).out.strip() in ("tmpfs", "ramfs"):
-            raise Refused(f"minio.data_dir {assembly.config.minio.data_dir} would lie in memory ({folder} is a tmpfs)", "name a folder on a disk")
+            raise Refused(f"minio.data_dir {assembly.config.minio.data_dir} would be in memory ({folder} is a tmpfs)", "name a folder on a disk")
 
 
 def check_data(host: Host, config: Config) -> None:

@@ -24,7 +24,7 @@ NOT_TRIED = (
 
 
 def check(host: Host, assembly: Assembly) -> None:
-    """Raises Refused where our services could not be started here, with what leads on. A service that runs proves it, and is not tried."""
+    """Raises Refused where our services could not be started here, with the way out. A service that runs proves it, and is not tried."""
     _programs(host, assembly)
     for unit in topology.units(assembly.config, None):
         if not assembly.to.systemd.status(unit).running:

@@ -16,7 +16,7 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 15.0, 60.0  # seconds
 TRIES = 3
 CHUNK = 1 << 20
 LEADS_ON = (
-    "settings that lead on, in [minio] of /etc/mlflow-onprem/config.toml: `url` and `sha256` of a mirror you can reach or of a file copied here "
+    "alternatives, in [minio] of /etc/mlflow-onprem/config.toml: `url` and `sha256` of a mirror you can reach or of a file copied here "
     '(url = "/path/to/file"), or `distribution = "source"` (built from the Go module proxy); '
     "behind a company proxy set https_proxy; a company's authority counts once `update-ca-certificates` knows it, or with REQUESTS_CA_BUNDLE"
 )
@@ -90,7 +90,7 @@ def _means(url: str) -> dict[str, Any]:
 
 
 def _cause(failed: Exception) -> tuple[str, str]:
-    """What went wrong in plain words, and the hint: what leads on, where this host says how to reach the network."""
+    """What went wrong in plain words, and the hint: the way out, where this host says how to reach the network."""
     cause = network.explain(str(failed))
     rows = network.settings(LocalHost()) if cause else []
     return (cause.what, "; ".join((cause.hint, LEADS_ON, *rows))) if cause else (_reason(failed), LEADS_ON)

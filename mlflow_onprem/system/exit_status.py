@@ -1,4 +1,4 @@
-"""systemd's own exit statuses (200 to 245): which step of a start failed, what that means here, and what leads on.
+"""systemd's own exit statuses (200 to 245): which step of a start failed, what that means here, and the way out.
 
 A service never gets to its program with one of these: the kernel, a container around the host, a mount or a missing account is in the way.
 """
@@ -66,7 +66,7 @@ MISSING = re.compile(r"set up mount namespac\w+: (?:/run/systemd/(?:unit-root|mo
 
 @dataclass(frozen=True)
 class Explained:
-    """A start that failed before the program: `name` as systemd has it (226/NAMESPACE), in plain words, and what leads on."""
+    """A start that failed before the program: `name` as systemd has it (226/NAMESPACE), in plain words, and the way out."""
 
     name: str
     what: str

@@ -1,4 +1,4 @@
-"""The only door to the operating system: processes, files, accounts.
+"""The only module that talks to the operating system: processes, files, accounts.
 
 `LocalHost(root=...)` maps every path below another root, so file work is tested for real without privileges.
 """
@@ -58,7 +58,7 @@ class LocalHost:
 
     @property
     def writes(self) -> int:
-        """How often a file was changed through this door; who remembers what a file decides looks again when it grew."""
+        """How often a file was changed through it; who remembers what a file decides looks again when it grew."""
         return self._writes
 
     def local(self, path: str) -> Path:
@@ -376,5 +376,5 @@ def _writing(path: str) -> Iterator[None]:
             errno.EACCES: "run it with sudo",
             errno.EPERM: "run it with sudo; a file marked immutable shows an `i` in `lsattr`",
         }
-        hint = hints.get(failed.errno or 0, "mend that, then run the same command again")
+        hint = hints.get(failed.errno or 0, "fix that, then run the same command again")
         raise OnPremError(f"{path} could not be written: {failed.strerror}", hint) from failed

@@ -26,7 +26,7 @@ _CA = (
 
 @dataclass(frozen=True)
 class Cause:
-    """What stood in the way, and what leads on."""
+    """What stood in the way, and the way out."""
 
     what: str
     hint: str

@@ -80,7 +80,7 @@ class Systemd:
             self._seen = None
 
     def why_not_started(self, unit: str) -> Explained | None:
-        """Where systemd did not get as far as the unit's program: which step failed and what leads on."""
+        """Where systemd did not get as far as the unit's program: which step failed and the way out."""
         end = time.monotonic() + AGAIN
         while True:
             status = self.status(unit)
@@ -102,7 +102,7 @@ class Systemd:
                 self.forget()
                 if self.status(unit).result in NEVER_READY:
                     failed.message += ": its program never said that it is ready (READY=1 of systemd's notify protocol)"
-            failed.hint = f"see all of it with `journalctl -u {unit}`, mend what it says, then run this again"
+            failed.hint = f"see all of it with `journalctl -u {unit}`, fix the cause above, then run this again"
             self.forget()
             reason = self.why_not_started(unit) if argv[0] in ("start", "restart") else None
             if reason is not None:

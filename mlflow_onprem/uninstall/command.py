@@ -90,7 +90,7 @@ def agreed(answer: str, removal: Removal, *, purge: bool) -> bool:
 
 
 def remove(host: LocalHost, assembly: Assembly, removal: Removal, watch: Watch, stop: threading.Event) -> Report:
-    """Do it. Raises ResourceFailed, Interrupted; running again goes on from there."""
+    """Do it. Raises ResourceFailed, Interrupted; running again resumes from there."""
     # Our own session runs as PostgreSQL's account, which could not be removed meanwhile; who needs a session makes one again.
     assembly.sql.close()
     report = engine.converge(host, removal.stack, watch, stop)
@@ -150,14 +150,14 @@ def _kept_apart(assembly: Assembly, *, purge: bool, shared: bool, alone: bool) -
     kinds += (Database, Role, DatabaseRole) if local_sql and not shared else ()
     kinds += (PostgresCluster,) if shared or not assembly.facts.postgres_made else ()
     for each in assembly.stack:
-        gift = isinstance(each, Database) and not local_sql and each.database == sql.database
+        provided = isinstance(each, Database) and not local_sql and each.database == sql.database
         # Debian's postgresql.service stops all clusters: with others beside ours it is left alone, and ours ends with its data.
         others_server = isinstance(each, Service) and local_sql and (shared or not alone) and each.unit == postgres.unit(assembly.facts)
         # Without the account, its number could be given to another one, which would then own the objects.
         needed = isinstance(each, SystemUser) and (
             each.user in assembly.facts.users_before or (each.user == assembly.config.minio.user and not purge)
         )
-        if isinstance(each, kinds) or gift or others_server or needed:
+        if isinstance(each, kinds) or provided or others_server or needed:
             yield each
 
 

@@ -1,7 +1,7 @@
 """`upgrade`: the lists of resources that install converges, with other wants, and a way back until clients are let in again.
 
-The old stack serves until everything new lies beside it. Then writers stop, both databases are copied, the lists are converged, the new server is
-tried on a port of its own, and opened. Whatever fails before that: what was changed is put back as it was, databases included, and not a run is lost.
+The old stack serves until everything new is beside it. Then writers stop, both databases are copied, the lists are converged, the new server is
+tried on a port of its own, and opened. Whatever fails before that: what was changed is rolled back, databases included, and not a run is lost.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from mlflow_onprem.core.errors import Interrupted, OnPremError, Refused
 from mlflow_onprem.stack.assembly import Assembly
 from mlflow_onprem.system.local_host import LocalHost
 from mlflow_onprem.upgrade import state as journals
-from mlflow_onprem.upgrade.rollback import take_back, taken_back
+from mlflow_onprem.upgrade.rollback import roll_back, rolled_back
 from mlflow_onprem.upgrade.state import OPENING
-from mlflow_onprem.upgrade.steps import BEFORE, CHANGES, Upgrading, Watch, finish, open_doors, step
+from mlflow_onprem.upgrade.steps import BEFORE, CHANGES, Upgrading, Watch, finish, resume_traffic, step
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def upgrade(host: LocalHost, assembly: Assembly, watch: Watch, make_backup: Call
     except OnPremError as failed:
         if making.journal is None:
             raise
-        raise taken_back(making, failed) from failed
+        raise rolled_back(making, failed) from failed
     step(making, "tidy up", finish)
     took = time.monotonic() - making.started
     down = sum(seconds for name, seconds in making.steps if name in dict(CHANGES))
@@ -68,20 +68,20 @@ def upgrade(host: LocalHost, assembly: Assembly, watch: Watch, make_backup: Call
 
 
 def recover(host: LocalHost, assembly: Assembly, watch: Watch = lambda _: None) -> str | None:
-    """Finish or undo an upgrade that was cut off; says in words which, None where none was. Raises OnPremError where it cannot."""
+    """Finish or undo an upgrade that was interrupted; says in words which, None where none was. Raises OnPremError where it cannot."""
     journal = journals.read(host)
     if journal is None:
         return None
     making = Upgrading(host, assembly, watch, None, journal.version, time.monotonic(), journal, journal.backup)
     if journal.step == OPENING and journal.wanted == assembly.config.mlflow.version:
         try:
-            step(making, "open", open_doors)
+            step(making, "open", resume_traffic)
         except OnPremError as failed:
-            raise taken_back(making, failed) from failed
+            raise rolled_back(making, failed) from failed
         step(making, "tidy up", finish)
-        return f"an upgrade to MLflow {journal.wanted} that was cut off is finished now"
-    take_back(making)
-    return f"an upgrade to MLflow {journal.wanted} that was cut off is undone: MLflow {journal.version} serves as before"
+        return f"an upgrade to MLflow {journal.wanted} that was interrupted is finished now"
+    roll_back(making)
+    return f"an upgrade to MLflow {journal.wanted} that was interrupted is undone: MLflow {journal.version} serves as before"
 
 
 def installed_version(host: LocalHost) -> str:

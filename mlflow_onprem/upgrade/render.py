@@ -33,7 +33,7 @@ def check_text(found: Check) -> str:
     lines += [f"would change: {name}" for name in found.changes[:SHOWN]]
     if len(found.changes) > SHOWN:
         lines.append(f"... and {len(found.changes) - SHOWN} more: mlflow-onprem plan")
-    lines += [f"know before: {text}" for text in found.breaks]
+    lines += [f"breaking changes: {text}" for text in found.breaks]
     lines.append(f"needs {size(found.needed)} ({size(found.free)} free); databases: {size(found.database_bytes)}")
     lines.append(f"MLflow away for about {found.downtime:.0f} s; --rehearse measures it")
     lines.append(found.backup)

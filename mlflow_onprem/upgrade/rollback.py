@@ -1,4 +1,4 @@
-"""The way back from an upgrade that failed or was cut off."""
+"""The way back from an upgrade that failed or was interrupted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RolledBack(OnPremError):
 
     def __init__(self, cause: OnPremError, downtime: float, note: str = "") -> None:
         back = f"The old stack serves again, no run is lost{note}; MLflow was away {downtime:.0f} s"
-        super().__init__(f"the upgrade failed and was taken back: {cause.message}. {back}", cause.hint, cause.output)
+        super().__init__(f"the upgrade failed and was rolled back: {cause.message}. {back}", cause.hint, cause.output)
         self.downtime = downtime
 
 
@@ -29,11 +29,11 @@ class CopiesGone(OnPremError):
     """What the way back needs is not there: trying it again does not help, only the backup does."""
 
 
-def take_back(making: Upgrading) -> str:
+def roll_back(making: Upgrading) -> str:
     """The host as the journal remembers it. May be done again after any interruption. Returns what is to be said of kept databases."""
     journal, note = making.journal, ""
     assert journal is not None
-    making.watch(Event("start", "upgrade", "take back"))
+    making.watch(Event("start", "upgrade", "roll back"))
     end_private(making)
     making.assembly.to.systemd.act("stop", MLFLOW)
     stopped.prove(making.host, MLFLOW, making.ports)
@@ -70,13 +70,13 @@ def assemble_as_it_was(making: Upgrading) -> Assembly:
     return assemble(making.host, config)
 
 
-def taken_back(making: Upgrading, cause: OnPremError) -> OnPremError:
+def rolled_back(making: Upgrading, cause: OnPremError) -> OnPremError:
     making.host.say(f"that failed ({cause.message}): putting back what was here")
     try:
-        note = take_back(making)
+        note = roll_back(making)
     except OnPremError as worse:
         lead = worse.hint if isinstance(worse, CopiesGone) else "sudo mlflow-onprem upgrade: it goes on undoing"
         backup = f"; the backup made before is {making.backup}" if making.backup else ""
-        return OnPremError(f"the upgrade failed ({cause.message}) and could not be taken back yet: {worse.message}{backup}", lead, worse.output)
+        return OnPremError(f"the upgrade failed ({cause.message}) and could not be rolled back yet: {worse.message}{backup}", lead, worse.output)
     assert making.journal is not None
     return RolledBack(cause, time.time() - making.journal.stopped, note)

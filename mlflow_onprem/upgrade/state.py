@@ -42,7 +42,7 @@ class Journal:
 
 
 def read(host: Host) -> Journal | None:
-    """The upgrade that was cut off, None where none was. Raises OnPremError where its record is damaged."""
+    """The upgrade that was interrupted, None where none was. Raises OnPremError where its record is damaged."""
     text = host.read(PATH)
     if text is None:
         return None
@@ -54,7 +54,7 @@ def read(host: Host) -> Journal | None:
 
 
 def aside(backup: str) -> str:
-    """The commands that end an upgrade by its backup: `restore` refuses while the record of one lies there."""
+    """The commands that end an upgrade by its backup: `restore` refuses while the record of one is there."""
     return f"sudo mv {PATH} {PATH}.old && sudo mlflow-onprem restore {backup}"
 
 
@@ -69,7 +69,7 @@ def forget(host: Host) -> None:
 
 
 def remember(host: Host, assembly: Assembly) -> tuple[dict[str, Any], ...]:
-    """Everything in the list that is not as wanted and can be put back, as it is now; MLflow's service in any case."""
+    """Everything in the list that differs and can be put back, as it is now; MLflow's service in any case."""
     found = []
     for each in assembly.stack:
         if isinstance(each, Service):

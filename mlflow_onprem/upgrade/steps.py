@@ -156,7 +156,7 @@ def try_out(making: Upgrading) -> None:
     end_private(making)
 
 
-def open_doors(making: Upgrading) -> None:
+def resume_traffic(making: Upgrading) -> None:
     """Clients come back. From here on their writes are in the new tables."""
     making.record(step=OPENING)
     end_private(making)
@@ -177,7 +177,7 @@ CHANGES: tuple[tuple[str, Callable[[Upgrading], None]], ...] = (
     ("copy databases", copy_databases),
     ("change", change),
     ("try out", try_out),
-    ("open", open_doors),
+    ("open", resume_traffic),
 )
 
 

@@ -119,7 +119,7 @@ def not_ours(api: MlflowApi, name: str) -> None:
 
 
 def add(api: MlflowApi, auth: AuthSection, name: str, password: Secret, *, admin: bool) -> None:
-    """Make an account with the role for people. Half an account is taken back. Raises ConfigError, OnPremError."""
+    """Make an account with the role for people. Half an account is removed again. Raises ConfigError, OnPremError."""
     check_name(name)
     check_password(name, password)
     must_be_free(api, name)

@@ -78,13 +78,13 @@ def _with_accounts() -> ASGIApp:
     from mlflow.version import VERSION
 
     from .downloads import Downloads
-    from .require_account import Doors, KnownCredentials
+    from .require_account import KnownCredentials, RequireAccount
     from .uploads import Uploads
 
     app = Downloads(Uploads(cast("ASGIApp", auth.create_app(flask_app))))
     # Shorter than MLflow's entry by more than it takes to fill both.
     known = KnownCredentials(auth.auth_config.auth_cache_ttl_seconds - 2)
-    return Doors(app, _Authenticate(flask_app, auth.authenticate_request), known, VERSION)
+    return RequireAccount(app, _Authenticate(flask_app, auth.authenticate_request), known, VERSION)
 
 
 class _Authenticate:

@@ -33,6 +33,6 @@ def _journal(context: Any) -> None:
     """The statement, without its values: those may be anybody's."""
     from sqlalchemy.exc import IntegrityError
 
-    # Two clients that make the same thing at once are no fault of anybody's, and MLflow goes on from there.
+    # Two clients that make the same thing at once are no fault of anybody's, and MLflow resumes from there.
     if context.statement and not isinstance(context.sqlalchemy_exception, IntegrityError):
         logger.error("the database refused a statement: %s: %.*s", context.original_exception, _SHOWN, context.statement)

@@ -57,7 +57,7 @@ def _unread(part: str) -> str | None:
 
 
 def ancestors(key: str) -> list[str]:
-    """The folders that a name lies in, the innermost first: an object of one of these names would hide it."""
+    """The folders that a name is in, the innermost first: an object of one of these names would hide it."""
     parts = key.split("/")
     return ["/".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
 

@@ -88,7 +88,7 @@ class Purge:
         return Outcome(kind, item, "removed", count, size)
 
     def _experiment(self, experiment: str) -> Outcome:
-        """What is left of it when its runs and models are gone: its traces, whatever else lies in its own folder, its rows."""
+        """What is left of it when its runs and models are gone: its traces, whatever else is in its own folder, its rows."""
         content = self._in([experiment], "runs", "run_uuid") + self._in([experiment], "logged_models", "model_id")
         left = self._kept.intersection(content) if self._dry_run else content
         if left:

@@ -17,7 +17,7 @@ class StillThere(Exception):
 
 
 class Bucket:
-    """The bucket behind the proxy, and where an artifact URI lies in it."""
+    """The bucket behind the proxy, and where an artifact URI is in it."""
 
     def __init__(self, client: Any, name: str) -> None:
         self._client, self.name = client, name
@@ -35,7 +35,7 @@ class Bucket:
         return f"{key}/" if key else None
 
     def measure(self, prefix: str) -> tuple[int, int]:
-        """How many objects lie below a prefix, and their bytes."""
+        """How many objects are below a prefix, and their bytes."""
         sizes = [each["Size"] for page in self._pages(prefix) for each in page]
         return len(sizes), sum(sizes)
 
@@ -87,6 +87,6 @@ class Bucket:
 
 
 def _names_of(prefix: str) -> list[str]:
-    """A folder and the folders it lies in, as objects would be named."""
+    """A folder and the folders it is in, as objects would be named."""
     parts = prefix.rstrip("/").split("/")
     return ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]

@@ -58,7 +58,7 @@ class KnownCredentials:
         return hashlib.blake2b(header, key=self._key, digest_size=32).digest()
 
 
-class Doors:
+class RequireAccount:
     """ASGI middleware: 401 without an account, but for the open paths and a browser's preflight."""
 
     def __init__(self, app: ASGIApp, authenticate: Authenticate, known: KnownCredentials, version: str) -> None:

@@ -1,7 +1,7 @@
 """Runs the command inside a host and interferes at its steps. Started with the command's own Python: `backup_driver.py HOW LIST COMMAND...`
 
 `kill`   SIGKILL once at every point that is not in the file LIST yet; it is written there first.
-`sick`   the restored stack is found unhealthy the first time it is asked; then `kill` as above, so undoing is killed as well.
+`unhealthy`   the restored stack is found unhealthy the first time it is asked; then `kill` as above, so undoing is killed as well.
 `once`   unhealthy the first time, nothing is killed.
 Points are: right after each step, and within steps after a file was put, an object was moved, a statement changed a database.
 """
@@ -56,13 +56,13 @@ def after(path: Path, owner: Any, name: str, label: Callable[..., str | None]) -
     setattr(owner, name, wrapped)
 
 
-def arm(path: Path, sick: bool) -> None:
+def arm(path: Path, unhealthy: bool) -> None:
     """Put all points in place."""
     for name in CREATE:
         after(path, create, name, lambda *_, name=name: f"backup: {name}")
     after(path, Folder, "store", lambda *_: "object into the pool")
     after(path, Folder, "put", lambda _self, name, _path: f"file {name.rpartition('/')[2]}")
-    after(path, Bucket, "copy_from", lambda *_: "object into the bucket" + (" again" if sick else ""))
+    after(path, Bucket, "copy_from", lambda *_: "object into the bucket" + (" again" if unhealthy else ""))
     after(path, SqlSession, "query", statement)
     after(path, Record, "save", lambda record, **_: f"journal {record.journal}" if isinstance(record.journal, Journal) else None)
     for name in {*STEPS, *UNDO}:
@@ -91,9 +91,9 @@ def fall_ill(path: Path) -> None:
 
 if __name__ == "__main__":
     how, listed, *command = sys.argv[1:]
-    if how in ("sick", "once"):
+    if how in ("unhealthy", "once"):
         fall_ill(Path(f"{listed}.ill"))
     if how != "once":
-        arm(Path(listed), how == "sick")
+        arm(Path(listed), how == "unhealthy")
     sys.argv = ["mlflow-onprem", *command]
     main()

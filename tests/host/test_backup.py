@@ -241,7 +241,7 @@ def test_putting_back_killed_at_every_step(server: tuple[Sandbox, str, Any]) -> 
     made, backup, _ = server
     before = ruin(made)
     kills = 0
-    while (result := driven(made, "sick", "/root/points", "restore", backup, "--json")).code == KILLED:
+    while (result := driven(made, "unhealthy", "/root/points", "restore", backup, "--json")).code == KILLED:
         kills += 1
         assert kills < 120
         assert databases(made) >= {"mlflow", "mlflow_auth"}

@@ -1,4 +1,4 @@
-"""The command on hosts where it cannot start, or could start for root alone: `bootstrap` and the start itself say so, and what leads on."""
+"""The command on hosts where it cannot start, or could start for root alone: `bootstrap` and the start itself say so, and the way out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`doctor` leaves nothing behind on a healthy host, and names what is broken with the command that mends it."""
+"""`doctor` leaves nothing behind on a healthy host, and names what is broken with the command that fixes it."""
 
 from __future__ import annotations
 

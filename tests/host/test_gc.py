@@ -24,7 +24,7 @@ def gc(server: Sandbox, *options: str, ok: tuple[int, ...] = (0,)) -> dict[str, 
 
 
 def objects(server: Sandbox) -> dict[str, int]:
-    """How many objects lie below each folder of the bucket, two levels deep."""
+    """How many objects are below each folder of the bucket, two levels deep."""
     found: dict[str, int] = {}
     for line in server.run(["find", "/opt/minio/data/mlflow", "-name", "xl.meta", "-printf", "%P\n"]).out.splitlines():
         folder = "/".join(line.split("/")[:2])

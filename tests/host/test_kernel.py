@@ -46,7 +46,7 @@ def test_without_user_namespaces_one_line_is_left_out_and_said(less: Less, insta
         return "this host makes no user namespaces, and the unit asks for one (PrivateUsers) (217/USER)" in said
 
     steps.until(says_why, "status says why")
-    assert "What leads on: sudo mlflow-onprem install leaves that one line out" in server.run(["mlflow-onprem", "status"], ok=(4,)).out
+    assert "Next: sudo mlflow-onprem install leaves that one line out" in server.run(["mlflow-onprem", "status"], ok=(4,)).out
     said = server.run([*INSIDE, "mlflow-onprem", "install"], timeout=600)
     assert "warning: this host makes no user namespaces: the services run without PrivateUsers" in said.out
     for unit in ("minio.service", "mlflow.service"):

@@ -48,7 +48,7 @@ def full(module_host: HostFactory) -> Sandbox:
 
 
 def picture(server: Sandbox) -> dict[str, Any]:
-    """What a plan says, but for the invented names, and every file of ours."""
+    """What a plan says, but for the generated names, and every file of ours."""
     code, answer = steps.plan(server)
     # Whether a bucket that is not there is known to be missing depends on whether anybody, a stranger perhaps, answers on the store's port.
     changes = sorted((each["resource"].partition("access-key:")[0], each["action"].replace("unknown", "create")) for each in answer["changes"])
@@ -235,7 +235,7 @@ def test_the_disk_fills_up_on_the_way(host: HostFactory, config: str, store: Pat
 
 
 def test_a_service_that_starts_and_dies(full: Sandbox, config: str) -> None:
-    """The last lines of its journal and where to find the rest; with the right program install mends it."""
+    """The last lines of its journal and where to find the rest; with the right program install fixes it."""
     script = b"#!/bin/sh\necho 'FATAL: cannot read the drive' >&2\nexit 1\n"
     text = f'[minio]\nurl = "/root/dies"\nsha256 = "{hashlib.sha256(script).hexdigest()}"\n'
     full.write("/root/dies", script)

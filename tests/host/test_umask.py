@@ -46,7 +46,7 @@ def test_a_host_installed_under_such_an_umask_is_repaired_and_nothing_is_made_an
 
     under("077", server, "mlflow-onprem install")
     assert server.run(HIDDEN).out.split() == []
-    assert server.run(["stat", "-c", "%w", f"{ENVIRONMENTS}/current/environment.json"]).out == made, "the environment was not made anew"
+    assert server.run(["stat", "-c", "%w", f"{ENVIRONMENTS}/current/environment.json"]).out == made, "the environment was not rebuilt"
     steps.assert_as_wanted(server)
 
     server.run(["chown", "-R", "games:games", f"{ENVIRONMENTS}/current/bin"])

@@ -108,6 +108,6 @@ def test_in_a_shared_cluster_only_ours_goes(host: HostFactory, bootstrapped: Lay
     assert steps.psql(server, "SELECT count(*) FROM pg_database WHERE datname LIKE 'mlflow%'") == "0"
     assert steps.psql(server, "SELECT count(*) FROM pg_roles WHERE rolname = 'mlflow_user'") == "0"
     assert "mlflow" not in server.run(["sh", "-c", f"cat {cluster}/pg_hba.conf {cluster}/pg_ident.conf"]).out
-    assert server.run(["systemctl", "show", "-p", "InvocationID", "--value", "postgresql@*"]).out == started, "nobody else was cut off"
+    assert server.run(["systemctl", "show", "-p", "InvocationID", "--value", "postgresql@*"]).out == started, "nobody else was interrupted"
     left = difference(before, snapshot(server))
     assert not left, "\n".join(left)

@@ -117,7 +117,7 @@ def test_a_new_server_that_does_not_start_after_its_tables_were_migrated(old: Ol
     server.write("/etc/systemd/system/mlflow.service.d/admin.conf", REFUSE_NEW)
     server.run(["systemctl", "daemon-reload"])
     failed = json.loads(upgrade(server, "--no-backup", ok=(1,)).out)["error"]
-    assert "was taken back" in failed["message"]
+    assert "was rolled back" in failed["message"]
     assert revision(server) == at, "the tables were at the new revision and have to be put back"
     serves(server, "3.16.1")
     assert databases(server) == ["mlflow", "mlflow_auth"]
@@ -168,7 +168,7 @@ def test_a_cut_off_upgrade_keeps_gc_and_backup_away(host: HostFactory) -> None:
     server = host()
     server.write("/var/lib/mlflow-onprem/upgrade.json", "{}", mode=0o600)
     for verb in (["gc"], ["backup", "create"]):
-        assert "an upgrade was cut off" in server.run(["mlflow-onprem", *verb], ok=(1,)).err
+        assert "an upgrade was interrupted" in server.run(["mlflow-onprem", *verb], ok=(1,)).err
     assert "is damaged" in server.run(["mlflow-onprem", "upgrade"], ok=(1,)).err
 
 

@@ -47,7 +47,7 @@ def watch_steps() -> None:
 
 
 def watch_resources() -> None:
-    """After every resource that was not as wanted; the stages run side by side, so one that is in hand elsewhere dies half done."""
+    """After every resource that was changed; the stages run side by side, so one that is in hand elsewhere dies half done."""
     original = engine._settle
 
     def settle(host: Host, resource: Resource) -> Change | None:

@@ -1,4 +1,4 @@
-"""MLflow's environment: made from its lock, and every file in it is as it was left or it is made anew."""
+"""MLflow's environment: made from its lock, and every file in it is as it was left or it is rebuilt."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def _status(path: str, method: str = "GET", headers: list[tuple[bytes, bytes]] |
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    door = require_account.Doors(app, authenticate, require_account.KnownCredentials(58), "1.2.3")
+    door = require_account.RequireAccount(app, authenticate, require_account.KnownCredentials(58), "1.2.3")
     scope = {"type": kind, "path": path, "method": method, "headers": headers or []}
     asyncio.run(door(scope, receive, send))
     return int(sent[0].get("status") or sent[0]["code"])

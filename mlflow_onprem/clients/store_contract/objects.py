@@ -48,7 +48,7 @@ def _ranges(trial: Trial) -> None:
 def _missing(trial: Trial) -> None:
     answer = trial.request("GET", trial.key("never-there"))
     answered(answer, 404)
-    must(b"NoSuchKey" in answer.data, "a missing object is not told by the code NoSuchKey")
+    must(b"NoSuchKey" in answer.data, "a missing object is not answered with the code NoSuchKey")
 
 
 def _names(trial: Trial) -> None:

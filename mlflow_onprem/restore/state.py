@@ -10,7 +10,7 @@ from typing import Any
 from mlflow_onprem.backup import encryption
 from mlflow_onprem.backup.encryption import Keys
 from mlflow_onprem.backup.manifest import Manifest
-from mlflow_onprem.backup.repository import Repository
+from mlflow_onprem.backup.repository import SPOOL, Repository
 from mlflow_onprem.backup.transfer import INDEX, fetch
 from mlflow_onprem.core import procedure
 from mlflow_onprem.core.errors import OnPremError, Refused
@@ -48,8 +48,9 @@ def read_journal(host: Host) -> Journal | None:
 
 
 def forget(host: Host) -> None:
-    """Remove the files of a restore that is over, and of one that ended between its journal's end and theirs."""
+    """Remove the files of a restore that is over, and of one that ended between its journal's end and theirs; dumps of a backup that failed, too."""
     host.remove(FOLDER)
+    host.remove(SPOOL)
 
 
 def fetch_all(host: LocalHost, repository: Repository, manifest: Manifest, keys: Keys) -> None:

@@ -39,6 +39,7 @@ from tests.fakes import Crashed
 Rows = dict[str, list[Any]]
 KEY = "keyed"  # the table that only the secrets of its own time open
 BACKUPS = Config().backup.to
+PUT = Folder.put
 
 
 @contextlib.contextmanager
@@ -238,6 +239,7 @@ class World:
         monkeypatch.setattr(engine, "converge", self.converge)
         monkeypatch.setattr(stopped, "stop", self.stop)
         monkeypatch.setattr(health, "wait", self.healthy)
+        monkeypatch.setattr(Folder, "put", self.put)
         monkeypatch.setattr(os, "fsync", lambda _: None)
 
     # how a test arms it ----------------------------------------------------------------------------------------------
@@ -316,6 +318,14 @@ class World:
     def stop(self, *_: Any) -> None:
         with self.act("stop MLflow"):
             self.running = False
+
+    @property
+    def put(self) -> Callable[[Folder, str, Path], None]:
+        def put(folder: Folder, name: str, path: Path) -> None:
+            with self.act(f"put {name.rpartition('/')[2]}"):
+                PUT(folder, name, path)
+
+        return put
 
     def healthy(self, *_: Any) -> None:
         with self.act("ask"):

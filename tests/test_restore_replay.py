@@ -309,6 +309,26 @@ def test_killed_by_the_version_before_it_goes_on(make: Make) -> None:
         converged(world)
 
 
+def test_started_by_somebody_between_two_runs_it_is_stopped_again(make: Make) -> None:
+    for at in range(1, count(make) + 1, 3):
+        world, backup = make()
+        with pytest.raises(Crashed):
+            restore(world.armed(at), backup)
+        world.armed(None).running = True
+        restore(world, backup)
+        converged(world)
+
+
+def test_what_an_earlier_restore_left_is_not_taken_for_the_secrets_that_were_here(make: Make) -> None:
+    world, backup = make()
+    before, world.sick = Before.of(world), True
+    world.host.local(state.FOLDER).mkdir()
+    world.host.local(state.BEFORE).write_bytes(credentials.serialize(credentials.invent()).reveal().encode())
+    with pytest.raises(RolledBack):
+        restore(world, backup)
+    as_before(world, before)
+
+
 def test_what_only_waits_for_its_last_step_is_not_undone(make: Make) -> None:
     world, backup = make()
     restore(world, backup)

@@ -16,13 +16,13 @@ from mlflow_onprem.cli import progress, session, stack
 from mlflow_onprem.client import env
 from mlflow_onprem.clients.store_errors import StoreRefused
 from mlflow_onprem.core import engine
-from mlflow_onprem.core.errors import OnPremError
+from mlflow_onprem.core.errors import Interrupted, OnPremError
 from mlflow_onprem.install import render
 from mlflow_onprem.resources.database import scram_matches
 from mlflow_onprem.rotation import command, proof
 from mlflow_onprem.settings import config_file
 from mlflow_onprem.settings import credentials as credentials_module
-from mlflow_onprem.settings.credentials import GROUPS, Credentials
+from mlflow_onprem.settings.credentials import GROUPS, Credentials, Stage
 from mlflow_onprem.stack import adoption, assembly, health, kernel, preflight
 from mlflow_onprem.system import local_host
 from tests.fake_machine import CREDENTIALS, Machine
@@ -44,6 +44,8 @@ class Rotation:
         self.machine, self.accounts = installed(place, monkeypatch)
         self.failing = False
         self.proven = self.failed_at = 0
+        self.stop = threading.Event()
+        self.stopping: Stage | None = None  # Ctrl-C at the beginning of this stage
         monkeypatch.setattr(command, "assemble", self.assemble)
         monkeypatch.setattr(health, "wait", lambda *_: ())
         monkeypatch.setattr(proof, "in_use", self.in_use)
@@ -55,6 +57,8 @@ class Rotation:
         return FakeStore(self.machine.host, self.machine.data, name, password, self.machine.systemd)
 
     def assemble(self, _host: Any, config: Any, found: Credentials) -> Any:
+        if found.rotation is not None and found.rotation.stage is self.stopping:
+            self.stop.set()
         lists = self.machine.stack(config, found, side_by_side=False)
         to = SimpleNamespace(systemd=None, store=self.store(found.minio_root_user, found.minio_root_password))
         return SimpleNamespace(stack=lists, to=to, credentials=found, config=config, probes=lambda: (), close=lambda: None)
@@ -70,7 +74,8 @@ class Rotation:
         return bool(scram_matches(self.machine.sql.roles["mlflow_user"][3], password.reveal()))
 
     def rotate(self, *scope: str) -> command.Rotated:
-        rotator = command.Rotator(self.machine.host, self.machine.config(), lambda _: None, threading.Event())  # type: ignore[arg-type]
+        self.stop = threading.Event()  # a run is a process of its own; the engine sets it, too
+        rotator = command.Rotator(self.machine.host, self.machine.config(), lambda _: None, self.stop)  # type: ignore[arg-type]
         return rotator.rotate(scope or EVERYTHING)
 
     def install(self) -> bool:
@@ -216,6 +221,36 @@ def test_install_finishes_a_rotation_before_it_says_that_all_is_well(monkeypatch
         monkeypatch.setattr(owner, name, double)
     assert stack.install() == 0
     assert told == ["load", "recover upgrade", "assemble", "preflight", "converge", "finish rotation", "health", "emit"]
+
+
+def test_the_verb_itself_finishes_what_was_begun_and_does_not_rotate_it_again(make: Make) -> None:
+    world = make()
+    world.machine.host.crash_at = world.machine.host.acts + 5
+    with pytest.raises(Crashed):
+        world.rotate()
+    world.machine.host.revive()
+    under_way = on_disk(world.machine).rotation
+    assert under_way is not None
+    done = world.rotate()
+    assert done.finished
+    assert len(done.rotated) == len(set(done.rotated))
+    assert values(on_disk(world.machine)) == values(under_way.other), "the generation that was begun, and no third one"
+    world.promise(on_disk(world.machine))
+
+
+@pytest.mark.parametrize("stage", [Stage.PENDING, Stage.CURRENT])
+def test_stopped_by_ctrl_c_it_waits_for_the_run_that_goes_on(make: Make, stage: Stage) -> None:
+    world = make()
+    world.stopping = stage
+    with pytest.raises(Interrupted):
+        world.rotate()
+    world.stopping = None
+    found = on_disk(world.machine).rotation
+    assert found is None or not found.back
+    world.install()
+    world.promise(on_disk(world.machine))
+    if found is not None:
+        assert values(on_disk(world.machine)) == values(found.other)
 
 
 def test_install_has_nothing_to_finish_where_no_rotation_was_begun(make: Make) -> None:

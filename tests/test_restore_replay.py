@@ -321,9 +321,9 @@ def test_started_by_somebody_between_two_runs_it_is_stopped_again(make: Make) ->
 
 def test_what_an_earlier_restore_left_is_not_taken_for_the_secrets_that_were_here(make: Make) -> None:
     world, backup = make()
-    before, world.sick = Before.of(world), True
+    before, world.unhealthy = Before.of(world), True
     world.host.local(state.FOLDER).mkdir()
-    world.host.local(state.BEFORE).write_bytes(credentials.serialize(credentials.invent()).reveal().encode())
+    world.host.local(state.BEFORE).write_bytes(credentials.serialize(credentials.generate()).reveal().encode())
     with pytest.raises(RolledBack):
         restore(world, backup)
     as_before(world, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -146,8 +147,19 @@ def test_what_is_read_is_a_configuration_and_no_more(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match="it is not a regular file"):
+    with pytest.raises(ConfigError, match="it is neither a regular file nor a pipe"):
         load("/dev/null", {})
+
+
+def test_a_pipe_is_read() -> None:
+    """As a shell's <(...) hands it over."""
+    read, write = os.pipe()
+    os.write(write, b"[minio]\nport = 9100\n")
+    os.close(write)
+    try:
+        assert load(f"/dev/fd/{read}", {}).config.minio.port == 9100
+    finally:
+        os.close(read)
 
 
 def test_a_wrong_variable_is_named_beside_its_setting(tmp_path: Path) -> None:

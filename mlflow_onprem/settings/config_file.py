@@ -88,7 +88,9 @@ def value_of(config: Config, key: str) -> Any:
 def _read(path: str, *, must_exist: bool) -> dict[str, Any]:
     try:
         with Path(path).open("rb") as file:
-            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            mode = os.fstat(file.fileno()).st_mode
+            # A shell's <(...): the TOML source of pydantic-settings passes over what is no file.
+            piped = file.read() if stat.S_ISFIFO(mode) else None
     except FileNotFoundError:
         if must_exist:
             raise ConfigError(f"there is no configuration at {path}", f"make one: mlflow-onprem config init --config {path}") from None
@@ -97,12 +99,12 @@ def _read(path: str, *, must_exist: bool) -> dict[str, Any]:
         raise ConfigError(f"{path} may not be read by this user", f"it holds no secrets: sudo chmod 0644 {path}") from None
     except OSError as failed:
         raise ConfigError(f"{path} cannot be read: {failed.strerror}") from failed
-    if not regular:
-        raise ConfigError(f"{path} cannot be read: it is not a regular file", "write the configuration to a file, and name that")
+    if not stat.S_ISREG(mode) and piped is None:
+        raise ConfigError(f"{path} cannot be read: it is neither a regular file nor a pipe", "write the configuration to a file, and name that")
     from mlflow_onprem.settings import sources
 
     try:
-        return sources.of_file(path)
+        return sources.of_file(path) if piped is None else sources.of_text(piped.decode())
     except OSError as failed:
         raise ConfigError(f"{path} cannot be read: {failed.strerror}") from failed
     except ValueError as broken:  # tomllib's, and bytes that are no text

@@ -43,6 +43,11 @@ def of_file(path: str) -> dict[str, Any]:
     return TomlConfigSettingsSource(Settings, path)()
 
 
+def of_text(text: str) -> dict[str, Any]:
+    """What TOML that came through a pipe holds, by section. Raises tomllib.TOMLDecodeError."""
+    return tomllib.loads(text)
+
+
 def of_environment(variables: Mapping[str, str]) -> dict[str, Any]:
     """What variables hold, by section; only those whose name is known are to be given."""
     return {section: _read(values) for section, values in Environment(variables)().items()}

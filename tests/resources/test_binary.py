@@ -56,6 +56,7 @@ def test_the_program_is_found(content: bytes, tmp_path: Path) -> None:
         (archive(("bin/minio", ELF, 0o755)), "holds no program at its root"),
         (archive(), "holds no program at its root"),
     ],
+    ids=["script", "empty", "zip", "no gzip", "cut short", "no program", "in a folder", "empty archive"],
 )
 def test_anything_else_is_refused_and_leaves_the_old_one(content: bytes, says: str, tmp_path: Path) -> None:
     (tmp_path / "download").write_bytes(content)

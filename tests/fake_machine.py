@@ -128,7 +128,7 @@ class Machine:
         adopting: Adopting = NOTHING,
     ) -> Stack:
         """What a new process would build. `side_by_side` off: one list, so that the order of acts is the same in every run."""
-        found = credentials or credentials_module.load_or_invent(self.host)
+        found = credentials or credentials_module.load_or_generate(self.host)
         external: External = inputs.read(self.host, wanted)
         self.sql.local = wanted.postgres.mode == "local"
         access_key, secret_key = external.s3 or (found.minio_root_user, found.minio_root_password)

@@ -20,7 +20,7 @@ def test_what_is_written_is_what_is_read() -> None:
     assert credentials.parse(credentials.serialize(generated).reveal()) == generated
     host = FakeHost()
     host.put(credentials.PATH, credentials.serialize(CREDENTIALS).reveal(), 0o600)
-    assert credentials.load_or_invent(host) == CREDENTIALS
+    assert credentials.load_or_generate(host) == CREDENTIALS
 
 
 def test_invented_values_are_long_all_different_and_fit_where_they_go() -> None:
@@ -35,7 +35,7 @@ def test_invented_values_are_long_all_different_and_fit_where_they_go() -> None:
 
 def test_a_host_without_the_file_gets_new_values_that_are_written_nowhere_yet() -> None:
     host = FakeHost()
-    assert credentials.load_or_invent(host) != credentials.load_or_invent(host)
+    assert credentials.load_or_generate(host) != credentials.load_or_generate(host)
     assert host.acts == 0
 
 
@@ -62,7 +62,7 @@ def test_the_file_is_roots_alone_and_kept_by_uninstall() -> None:
     assert (str(file.want.mode), file.want.owner, file.want.group, file.holds_data) == ("0600", "root", "root", True)
     assert isinstance(file.want.content, Secret)
     with pytest.raises(NotVisible):
-        credentials.load_or_invent(FakeHost(is_root=False, deny={"/etc/mlflow-onprem"}))
+        credentials.load_or_generate(FakeHost(is_root=False, deny={"/etc/mlflow-onprem"}))
 
 
 def test_every_field_of_the_file_is_text_or_secret() -> None:

@@ -98,7 +98,7 @@ def test_a_change_killed_after_any_of_its_acts_leaves_no_service_on_old_inputs(t
         at = f"killed after act {number} of {acts}: {machine.host.log[-1]}"
         machine.host.revive()
         machine.converge(machine.config(CHANGED))
-        assert credentials_module.load_or_invent(machine.host) == ROTATED, at
+        assert credentials_module.load_or_generate(machine.host) == ROTATED, at
         assert machine.state() == straight.state(), at
         assert machine.on_old_inputs() == [], at
         assert engine.plan(machine.host, machine.stack(machine.config(CHANGED))).changes == (), at

@@ -166,7 +166,7 @@ def in_use_is_accepted(machine: Machine) -> None:
 
 
 def on_disk(machine: Machine) -> Credentials:
-    return credentials_module.load_or_invent(machine.host)
+    return credentials_module.load_or_generate(machine.host)
 
 
 def finish(machine: Machine, found: Credentials) -> Credentials:

@@ -256,4 +256,4 @@ def test_stopped_by_ctrl_c_it_waits_for_the_run_that_goes_on(make: Make, stage: 
 def test_install_has_nothing_to_finish_where_no_rotation_was_begun(make: Make) -> None:
     world = make()
     assert world.install() is False
-    assert credentials_module.load_or_invent(world.machine.host) == on_disk(world.machine)
+    assert credentials_module.load_or_generate(world.machine.host) == on_disk(world.machine)

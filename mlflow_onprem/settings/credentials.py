@@ -171,7 +171,7 @@ def _taking(credentials: Credentials, source: Credentials, scope: Iterable[str])
 # on disk -------------------------------------------------------------------------------------------------------------
 
 
-def load_or_invent(host: Host) -> Credentials:
+def load_or_generate(host: Host) -> Credentials:
     """What this host uses, or new values that nothing uses before the file is written.
 
     Raises NotVisible for anyone but root, OnPremError where the file is damaged.

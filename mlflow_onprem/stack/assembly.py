@@ -79,7 +79,7 @@ def assemble(host: LocalHost, config: Config, credentials: Credentials | None = 
     external = External()
     try:
         external = inputs.read(host, config)
-        found = credentials or credentials_module.load_or_invent(host)
+        found = credentials or credentials_module.load_or_generate(host)
         if credentials is None and found.rotation is None:
             found = external.adopted(found)
     except NotVisible:

@@ -13,8 +13,14 @@ from uv import find_uv_bin
 
 #: The server's own version, and the last of the line before it, with what each needs besides: boto3 is what `direct` asks of a client;
 #: 2.22 imports setuptools, and with a newer OpenTelemetry it loses its traces without a word.
-PACKAGES = {"3.17.2": ("boto3",), "2.22.5": ("boto3", "setuptools<81", "opentelemetry-sdk<1.36")}
-VERSIONS = tuple(PACKAGES)
+PACKAGES = {
+    "3.17.2": ("boto3",),
+    "2.22.5": ("boto3", "setuptools<81", "opentelemetry-sdk<1.36"),
+    "3.14.0": ("boto3",),
+    "3.1.4": ("boto3", "setuptools<81"),
+}
+EVERY_VERSION = tuple(PACKAGES)
+VERSIONS = EVERY_VERSION[:2]
 SCRIPT = Path(__file__).with_name("client_script.py")
 UV = "/usr/local/bin/uv"
 #: What the script compares with what it sent.

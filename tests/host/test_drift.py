@@ -21,9 +21,9 @@ SERVICES = ("minio", "postgres", "mlflow")
 ADMIN = """\
 import json
 from mlflow_onprem.system.local_host import LocalHost
-from mlflow_onprem import credentials
+from mlflow_onprem.settings import credentials
 from mlflow_onprem.clients.object_store import MinioStore
-found = credentials.load_or_invent(LocalHost())
+found = credentials.load_or_generate(LocalHost())
 store = MinioStore("http://127.0.0.1:9000", found.minio_root_user, found.minio_root_password)
 """
 

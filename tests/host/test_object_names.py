@@ -24,7 +24,7 @@ OLD = "/var/backups/old"
 #: The command as a release was that trusted the store's listing.
 OLD_RELEASE = f"""
 import sys
-from mlflow_onprem import store_disk
+from mlflow_onprem.clients import store_disk
 from mlflow_onprem.cli import main
 store_disk.bucket_folder = lambda *_: None
 sys.argv = ["mlflow-onprem", "backup", "create", "--to", "{OLD}", "--json"]

@@ -332,7 +332,8 @@ def test_services_that_are_not_ours(host: HostFactory, base: Layer, bootstrapped
 
     client = host(clients, hostname="client")
     made = (
-        "import json, sys\nfrom mlflow_onprem.clients.object_store import MinioStore, bucket_policy\nfrom mlflow_onprem.core.secret import Secret\n"
+        "import json, sys\nfrom mlflow_onprem.clients.bucket_policy import bucket_policy\n"
+        "from mlflow_onprem.clients.object_store import MinioStore\nfrom mlflow_onprem.core.secret import Secret\n"
         "endpoint, user, password, key, secret = json.load(sys.stdin)\n"
         "MinioStore(endpoint, user, Secret(password)).add_key(key, Secret(secret), bucket_policy('mlflow'))"
     )

@@ -158,7 +158,7 @@ def test_is_shown_by_plan_and_mended_by_install(server: Sandbox, drift: Drift) -
 
     report = server.run(["mlflow-onprem", "install", "--json"], timeout=600)
     assert json.loads(report.out)["changed"]
-    assert server.run(["mlflow-onprem", "plan"], ok=(0, 3)).out.startswith("Nothing to change")
+    assert server.run(["mlflow-onprem", "plan"], ok=(0, 3)).out.startswith("No changes")
     assert json.loads(server.run(["mlflow-onprem", "status", "--json"], ok=(0, 4)).out)["healthy"]
     after = invocations(server)
     assert {name for name in SERVICES if after[name] != before[name]} <= set(drift.restarted)

@@ -55,7 +55,7 @@ def test_without_user_namespaces_one_line_is_left_out_and_said(less: Less, insta
             "ProtectSystem": "strict",
             "NoNewPrivileges": "yes",
         }
-    assert "Nothing to change" in server.run([*INSIDE, "mlflow-onprem", "plan"]).out
+    assert "No changes" in server.run([*INSIDE, "mlflow-onprem", "plan"]).out
     assert "sandboxing             this host makes no user namespaces" in server.run([*INSIDE, "mlflow-onprem", "doctor"], ok=(0, 4), timeout=300).out
     server.run([*INSIDE, "mlflow-onprem", "uninstall", "--yes"], timeout=300)
     assert server.run(["ls", "/etc/systemd/system/minio.service.d", "/etc/systemd/system/mlflow.service.d"], ok=steps.ANY).out == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mlflow_onprem.core.errors import CommandFailed
@@ -16,7 +16,7 @@ AGAIN = 1.0  # seconds in which a unit that is started over and over says why
 PROPERTIES = (
     "Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload", "MainPID", "InvocationID",
     "ExecMainStartTimestamp", "ActiveEnterTimestamp", "Result", "NRestarts", "ExecMainStatus", "StatusText",
-    "AssertResult", "AssertTimestampMonotonic",
+    "AssertResult", "AssertTimestampMonotonic", "DropInPaths",
 )  # fmt: skip
 
 #: How a service of Type=notify ends that runs without a word, or ends before it.
@@ -45,6 +45,8 @@ class UnitStatus:
     #: An assertion of the unit did not hold when it was last to be started.
     refused_to_start: bool = False
     exit_status: int = 0
+    #: The drop-ins that systemd has read; None where it was not asked.
+    drop_ins: tuple[str, ...] | None = None
 
     @property
     def running(self) -> bool:
@@ -71,8 +73,15 @@ class Systemd:
                 self._writes = self._host.writes
                 # systemd of Ubuntu 22.04 (249) does not know --timestamp=unix yet.
                 argv = ["systemctl", "show", "--timestamp=utc", f"--property={','.join(PROPERTIES)}", *self._units]
-                self._seen = parse_show(self._host.run(argv).out, self._units)
+                seen = parse_show(self._host.run(argv).out, self._units)
+                self._seen = {unit: replace(found, needs_reload=found.needs_reload or self._unread(unit, found)) for unit, found in seen.items()}
             return self._seen[unit]
+
+    def _unread(self, unit: str, found: UnitStatus) -> bool:
+        """Whether a drop-in is there that systemd has not read: of a new folder it says so only after it came to load some other unit."""
+        folder = f"/etc/systemd/system/{unit}.d"
+        names = self._host.listdir(folder) if found.drop_ins is not None and found.load == "loaded" else []
+        return any(name.endswith(".conf") and f"{folder}/{name}" not in (found.drop_ins or ()) for name in names)
 
     def forget(self) -> None:
         """Look again at the next question."""
@@ -135,6 +144,7 @@ def _unit_status(block: Mapping[str, str]) -> UnitStatus:
         text=block.get("StatusText", ""),
         refused_to_start=block.get("AssertResult") == "no" and int(block.get("AssertTimestampMonotonic") or 0) > 0,
         exit_status=int(block.get("ExecMainStatus") or 0),
+        drop_ins=tuple(block["DropInPaths"].split()) if "DropInPaths" in block else None,
     )
 
 

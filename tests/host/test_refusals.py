@@ -217,7 +217,7 @@ def test_too_little_space(host: HostFactory, bootstrapped: Layer, config: str, s
     """Known before the first change: how much there is, how much is needed."""
     small = host(bootstrapped, disk="900M")
     product.configure(small, config, store)
-    refused(small, r"/opt has 0\.\d GiB free, 3 GiB are needed", "df -h")
+    refused(small, r"/opt has 0\.\d GiB free, 3\.0 GiB are needed", "df -h")
 
 
 def test_the_disk_fills_up_on_the_way(host: HostFactory, config: str, store: Path) -> None:

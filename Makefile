@@ -24,7 +24,7 @@ check: .venv/made ## format, lint, strict types, unit tests; needs no root
 	@.venv/bin/ruff format --check --quiet .
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/mypy --no-error-summary
-	@$(PYTHON) -m pytest -q --no-header -n auto
+	@$(PYTHON) -m pytest -q --no-header
 
 fmt: .venv/made ## format, and fix what the linter can fix
 	@.venv/bin/ruff check --fix --quiet .

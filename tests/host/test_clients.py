@@ -202,7 +202,7 @@ def test_logs_follow_what_comes_and_end_at_ctrl_c(server: Sandbox) -> None:
 
 
 def test_status_is_watched_until_q(server: Sandbox) -> None:
-    plain = server.run(["timeout", "--preserve-status", "--signal=INT", "5", "mlflow-onprem", "status", "--watch"], ok=steps.ANY)
+    plain = server.run(["timeout", "--foreground", "--preserve-status", "--signal=INT", "5", "mlflow-onprem", "status", "--watch"], ok=steps.ANY)
     lines = plain.out.splitlines()
     assert plain.code == 0
     assert len(lines) >= 2

